@@ -1,0 +1,103 @@
+"""The contract between a classification loss and a detection head.
+
+Shape legend used by every loss in this package:
+
+    R   ROIs (region proposals) in the batch, foreground and background
+    K   foreground categories
+    C   ``num_logits``, the width of the classifier: K, K + 1, ... as the loss decides
+
+Labels are int64 in ``0..K``; ``K`` means background.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor, nn
+
+
+class ClassificationLoss(nn.Module, ABC):
+    """A loss that owns all that depends on its form: logit count, initial bias, loss and scores.
+
+    A head asks the loss for these instead of knowing them, so a sigmoid loss cannot meet a
+    softmax decoder.
+
+    Attributes:
+        num_classes: K, the number of foreground categories.
+        num_logits: C, the width the classifier must have.
+    """
+
+    num_classes: int
+    num_logits: int
+
+    def __init__(self, num_classes: int, num_logits: int) -> None:
+        super().__init__()
+        if num_classes < 1:
+            raise ValueError(f"num_classes must be at least 1, got {num_classes}")
+        self.num_classes = num_classes
+        self.num_logits = num_logits
+
+    def init_classifier(self, linear: nn.Linear) -> None:
+        """Initialise the classification layer in place: weight ~ N(0, 0.01), bias 0.
+
+        Args:
+            linear: layer with ``out_features == num_logits``.
+
+        Raises:
+            ValueError: the layer has another width.
+        """
+        if linear.out_features != self.num_logits:
+            raise ValueError(
+                f"{type(self).__name__} needs a classifier with {self.num_logits} outputs, "
+                f"got {linear.out_features}"
+            )
+        nn.init.normal_(linear.weight, std=0.01)
+        if linear.bias is not None:
+            nn.init.zeros_(linear.bias)
+
+    @abstractmethod
+    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Return the scalar loss of ``(R, num_logits)`` logits and ``(R,)`` labels."""
+
+    @abstractmethod
+    def scores(self, logits: Tensor) -> Tensor:
+        """Return ``(R, K)`` foreground probabilities, by which detections are ranked."""
+
+
+def prior_bias(prior_prob: float) -> float:
+    """Bias at which a sigmoid gives ``prior_prob`` before training: ``log(p / (1 - p))``.
+
+    With K independent sigmoids a bias of zero starts at ``K log 2`` a ROI (about 850 for
+    K = 1230), which overflows half precision; a prior of 0.001 starts near 1.2. Source: RetinaNet
+    (Lin et al., ICCV 2017, section 3.3) and the released code of EQL.
+
+    Raises:
+        ValueError: the prior is not strictly between 0 and 1.
+    """
+    if not 0.0 < prior_prob < 1.0:
+        raise ValueError(f"prior_prob must be strictly between 0 and 1, got {prior_prob}")
+    return math.log(prior_prob / (1.0 - prior_prob))
+
+
+def check_logits_and_labels(logits: Tensor, labels: Tensor, num_logits: int) -> None:
+    """Check shapes and types, which cost no device synchronisation.
+
+    Label *values* are not read here: on a GPU that would stall every iteration. They are checked
+    once, against the data, before training.
+
+    Raises:
+        ValueError: ``logits`` is not ``(R, num_logits)`` or ``labels`` not ``(R,)``.
+        TypeError: ``labels`` is not int64 or ``logits`` not floating point.
+    """
+    if logits.ndim != 2 or logits.shape[1] != num_logits:
+        raise ValueError(f"logits must be (R, {num_logits}), got {tuple(logits.shape)}")
+    if labels.shape != logits.shape[:1]:
+        raise ValueError(
+            f"labels must be ({logits.shape[0]},) to match logits, got {tuple(labels.shape)}"
+        )
+    if not logits.is_floating_point():
+        raise TypeError(f"logits must be floating point, got {logits.dtype}")
+    if labels.dtype != torch.int64:
+        raise TypeError(f"labels must be int64, got {labels.dtype}")
