@@ -51,9 +51,7 @@ KEYS: tuple[Key, ...] = (
         [],
         "exponential: [a, n]; gompertz: [a, b, c]; empty: the values of EQL Table 3",
     ),
-    Key(
-        "MODEL.EQL.LOSS.EXCLUDE_BACKGROUND", True, "E(r) of EQL eq. 7; False is Table 4's ablation"
-    ),
+    Key("MODEL.EQL.LOSS.EXCLUDE_BACKGROUND", True, "E(r) of EQL eq. 7; False: Table 4's ablation"),
     Key("MODEL.EQL.LOSS.GAMMA", 0.9, "SEQL: probability that a tail category is left out (eq. 11)"),
     Key("MODEL.EQL.LOSS.PRIOR_PROB", 0.001, "initial probability of every sigmoid classifier"),
     Key(
@@ -206,9 +204,7 @@ def _read_yaml(config_file: str | Path) -> dict[str, Any]:
     except (yaml.YAMLError, OSError, RecursionError) as error:
         raise ConfigError(f"{path} cannot be read as YAML with _BASE_: {error}") from error
     if not isinstance(tree, dict):
-        raise ConfigError(
-            f"{path} must hold a mapping of keys to values, got {type(tree).__name__}"
-        )
+        raise ConfigError(f"{path} must hold a mapping of keys, got {type(tree).__name__}")
     return tree
 
 

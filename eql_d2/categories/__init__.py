@@ -1,0 +1,1 @@
+"""Category statistics: image counts, rare/common/frequent groups, tail masks."""

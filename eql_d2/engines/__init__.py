@@ -1,0 +1,1 @@
+"""The two training engines; they never import each other."""

@@ -1,0 +1,1 @@
+"""LVIS average precision from a results file."""

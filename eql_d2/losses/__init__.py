@@ -1,0 +1,1 @@
+"""Classification losses for long-tailed data, under one contract."""

@@ -1,0 +1,1 @@
+"""Figures from metrics and annotation files; matplotlib is imported inside functions."""

@@ -1,0 +1,1 @@
+"""All Detectron2 glue."""

@@ -1,0 +1,1 @@
+"""The same YAML, loss and results file on torchvision's Mask R-CNN."""
