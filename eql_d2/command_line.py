@@ -1,0 +1,146 @@
+"""What the tools share: Detectron2's training command line, and exit codes.
+
+Exit codes of every tool: 0 done; 2 the user's input or command is wrong (a message, no
+traceback); 1 a fault of ours (the traceback is the report).
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from eql_d2.config import parse_overrides
+from eql_d2.errors import MissingPackageError, UserError
+
+ENGINES = ("auto", "detectron2", "torchvision")
+DETECTRON2_COMMIT = "02b5c4e295e990042a714712c21dc79b731e8833"
+DETECTRON2_INSTALL = (
+    'pip install "setuptools<81" wheel && pip install --no-build-isolation '
+    f'"git+https://github.com/facebookresearch/detectron2.git@{DETECTRON2_COMMIT}"'
+)
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """The command line of ``train_net.py``; ``overrides`` are the trailing KEY VALUE items."""
+
+    config_file: str
+    engine: str = "auto"
+    num_gpus: int | None = None
+    num_machines: int = 1
+    machine_rank: int = 0
+    dist_url: str = "auto"
+    resume: bool = False
+    eval_only: bool = False
+    overrides: tuple[str, ...] = ()
+
+
+def run_tool(main: Callable[[], int | None]) -> None:
+    """Run a tool's ``main`` and leave the process with the exit code that its outcome means."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+    try:
+        sys.exit(main() or 0)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
+
+
+def parse_train_options(argv: Sequence[str] | None = None) -> TrainOptions:
+    """Parse ``train_net.py``'s arguments.
+
+    Raises:
+        ConfigError: a flag stands among the overrides, or an override has no value.
+        SystemExit: with code 2, for unknown flags (argparse).
+    """
+    parser = argparse.ArgumentParser(
+        description="Train and evaluate Mask R-CNN with a long-tail classification loss.",
+        epilog="KEY VALUE pairs (or KEY=VALUE) after the flags override the config file.",
+    )
+    parser.add_argument("--config-file", required=True, metavar="FILE", help="YAML recipe")
+    parser.add_argument(
+        "--engine",
+        choices=ENGINES,
+        default="auto",
+        help="auto: detectron2 where it imports, else torchvision (default)",
+    )
+    parser.add_argument(
+        "--num-gpus",
+        type=_count,
+        metavar="N",
+        help="processes on this machine, one per GPU; with MODEL.DEVICE cpu, N CPU processes "
+        "(default: 1)",
+    )
+    parser.add_argument("--num-machines", type=_positive, default=1, metavar="N")
+    parser.add_argument("--machine-rank", type=_count, default=0, metavar="RANK")
+    parser.add_argument(
+        "--dist-url",
+        default="auto",
+        metavar="URL",
+        help="rendezvous, tcp://HOST:PORT; auto picks a free port (one machine only)",
+    )
+    parser.add_argument("--resume", action="store_true", help="go on from OUTPUT_DIR's checkpoint")
+    parser.add_argument("--eval-only", action="store_true", help="evaluate MODEL.WEIGHTS and stop")
+    parser.add_argument("overrides", nargs=argparse.REMAINDER, metavar="KEY VALUE")
+    args = parser.parse_args(argv)
+    parse_overrides(args.overrides)
+    if args.machine_rank >= args.num_machines:
+        parser.error(
+            f"--machine-rank {args.machine_rank} must be below --num-machines {args.num_machines}"
+        )
+    if args.num_machines > 1 and args.dist_url == "auto":
+        parser.error("--num-machines above 1 needs --dist-url tcp://HOST:PORT of machine rank 0")
+    return TrainOptions(**{**vars(args), "overrides": tuple(args.overrides)})
+
+
+def choose_engine(name: str) -> tuple[str, str]:
+    """Return ``(engine, reason)`` for the value of ``--engine``.
+
+    Raises:
+        MissingPackageError: Detectron2 was asked for and cannot be imported.
+    """
+    if name not in ENGINES:
+        raise UserError(f"engine must be one of {', '.join(ENGINES)}, got {name!r}")
+    if name == "torchvision":
+        return name, "asked for by --engine"
+    problem = detectron2_problem()
+    if name == "detectron2":
+        if problem:
+            raise MissingPackageError(
+                f"--engine detectron2: {problem}. Install it with: {DETECTRON2_INSTALL}"
+            )
+        return name, "asked for by --engine"
+    if problem:
+        return "torchvision", f"{problem}; --engine detectron2 tells how to install it"
+    return "detectron2", "it is installed"
+
+
+def detectron2_problem() -> str | None:
+    """Say why Detectron2 cannot be used here, or None when it can."""
+    if importlib.util.find_spec("detectron2") is None:
+        return "Detectron2 is not installed"
+    try:
+        importlib.import_module("detectron2._C")
+    except ImportError as error:
+        return f"Detectron2 is installed but its compiled part does not load ({error})"
+    return None
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"must be 0 or more, got {value}")
+    return value
+
+
+def _positive(text: str) -> int:
+    value = _count(text)
+    if value == 0:
+        raise argparse.ArgumentTypeError("must be at least 1, got 0")
+    return value
