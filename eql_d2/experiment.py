@@ -1,0 +1,236 @@
+"""From a configuration tree to data, statistics and loss; and from a results file to metrics.
+
+What both engines do before the first and after the last iteration stands here once. Nothing in
+this module knows an engine.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from fvcore.common.config import CfgNode
+
+from eql_d2.categories import CategoryStatistics
+from eql_d2.config import KEYS, get_value
+from eql_d2.config_checks import config_problems, fit_problems
+from eql_d2.data import DetectionData, generate_longtail_shapes, load_detection_data
+from eql_d2.errors import ConfigError
+from eql_d2.evaluation import evaluate
+from eql_d2.losses import ClassificationLoss, build_loss
+
+logger = logging.getLogger("eql_d2")
+
+TABLES = ("lvis_v0.5", "lvis_v1")
+
+
+@dataclass(frozen=True)
+class DataPaths:
+    """Annotation files and image folders after defaults and ``datasets/`` were resolved."""
+
+    train_json: Path | None
+    train_images: Path | None
+    test_json: Path
+    test_images: Path
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What a run is about, apart from the model.
+
+    Attributes:
+        train: training data; None when only evaluating and no training annotations are there.
+        test: test data.
+        statistics: image counts that decide tail categories and r/c/f groups.
+        lambda_: the threshold of EQL eq. 8 on image fractions; 0 when the loss uses none.
+    """
+
+    train: DetectionData | None
+    test: DetectionData
+    statistics: CategoryStatistics
+    lambda_: float
+
+
+def prepare_experiment(cfg: CfgNode, *, training: bool) -> Experiment:
+    """Read the data that ``cfg`` names and check that everything fits together.
+
+    Generates ``longtail_shapes`` on first use when ``DATA.GENERATE`` asks for it.
+
+    Raises:
+        ConfigError: every problem of the configuration and of its fit to the data, at once.
+        DataError: an annotation file or its images cannot be used.
+    """
+    problems = config_problems(cfg)
+    if problems:
+        raise ConfigError(problems)
+    paths = data_paths(cfg, training=training)
+    test = load_detection_data(paths.test_json, paths.test_images)
+    train = None
+    if paths.train_json is not None:
+        train = load_detection_data(
+            paths.train_json, paths.train_images or "", check_images=training
+        )
+    statistics = _statistics(cfg, train)
+    named_ids = {"MODEL.EQL.STATISTICS": statistics.category_ids}
+    if train is not None:
+        named_ids[f"DATA.TRAIN_JSON {train.json_path}"] = train.category_ids
+    problems = fit_problems(cfg, test.json_path, test.category_ids, named_ids)
+    if problems:
+        raise ConfigError(problems)
+    return Experiment(train, test, statistics, resolve_lambda(cfg, statistics))
+
+
+def data_paths(cfg: CfgNode, *, training: bool) -> DataPaths:
+    """Resolve ``DATA.*``, making the generated data set when it is asked for and not there.
+
+    A relative path that starts with ``datasets/`` and does not exist here is looked up below
+    ``$DETECTRON2_DATASETS``, as Detectron2 users expect.
+
+    Raises:
+        ConfigError: naming every key that is not set or names nothing that exists.
+    """
+    data = cfg.DATA
+    if data.GENERATE:
+        shapes = data.LONGTAIL_SHAPES
+        made = generate_longtail_shapes(
+            shapes.DIR,
+            num_categories=shapes.NUM_CATEGORIES,
+            num_train_images=shapes.NUM_TRAIN_IMAGES,
+            num_test_images=shapes.NUM_TEST_IMAGES,
+            image_size=shapes.IMAGE_SIZE,
+            seed=shapes.SEED,
+        )
+        return DataPaths(*(Path(p) for p in made))
+    found: dict[str, Path | None] = {}
+    problems = []
+    for key in ("TRAIN_JSON", "TRAIN_IMAGES", "TEST_JSON", "TEST_IMAGES"):
+        path = _below_datasets(data[key]) if data[key] else None
+        needed = training or key.startswith("TEST")
+        if path is None and needed:
+            problems.append(f"DATA.{key} is not set; give the path on the command line or in YAML")
+        elif path is not None and not path.exists():
+            if needed:
+                problems.append(f"DATA.{key}: {path} does not exist")
+            path = None
+        found[key] = path
+    if problems:
+        raise ConfigError(problems)
+    test_json, test_images = found["TEST_JSON"], found["TEST_IMAGES"]
+    assert test_json is not None
+    assert test_images is not None
+    return DataPaths(found["TRAIN_JSON"], found["TRAIN_IMAGES"], test_json, test_images)
+
+
+def resolve_lambda(cfg: CfgNode, statistics: CategoryStatistics) -> float:
+    """Return lambda: as given, or from the wanted tail ratio, or 0 when neither is set."""
+    loss = cfg.MODEL.EQL.LOSS
+    if loss.LAMBDA > 0 or loss.TAIL_RATIO == 0:
+        return float(loss.LAMBDA)
+    return statistics.lambda_for_tail_ratio(loss.TAIL_RATIO)
+
+
+def loss_from_config(cfg: CfgNode, statistics: CategoryStatistics) -> ClassificationLoss:
+    """Build the classification loss that ``MODEL.EQL.LOSS`` names."""
+    loss = cfg.MODEL.EQL.LOSS
+    return build_loss(
+        loss.NAME,
+        image_fraction=statistics.image_fraction,
+        lambda_=resolve_lambda(cfg, statistics),
+        threshold_function=loss.THRESHOLD_FUNCTION,
+        threshold_parameters=tuple(loss.THRESHOLD_PARAMETERS),
+        exclude_background=loss.EXCLUDE_BACKGROUND,
+        gamma=loss.GAMMA,
+        prior_prob=loss.PRIOR_PROB,
+    )
+
+
+def resolved_config(cfg: CfgNode, experiment: Experiment) -> CfgNode:
+    """Return a copy in which everything that depends on data or machine is spelled out.
+
+    The copy is what a run writes to ``config.yaml`` and into its checkpoints: it trains the same
+    model again even where the data are not there to count.
+    """
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.MODEL.ROI_HEADS.NUM_CLASSES = len(experiment.statistics.names)
+    cfg.MODEL.EQL.LOSS.LAMBDA = experiment.lambda_
+    cfg.MODEL.EQL.LOSS.TAIL_RATIO = 0.0
+    cfg.MODEL.DEVICE = resolve_device(cfg.MODEL.DEVICE)
+    return cfg
+
+
+def resolve_device(name: str) -> str:
+    """Turn ``auto`` into ``cuda`` where a GPU can be used, else ``cpu``."""
+    if name != "auto":
+        return name
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def finish_evaluation(
+    cfg: CfgNode, experiment: Experiment, results_path: str | Path
+) -> dict[str, float | None]:
+    """Score a results file and leave metrics, tables and pictures in ``OUTPUT_DIR``.
+
+    Prints the table, writes ``metrics.json`` and ``per_category.csv``, and draws
+    ``EVALUATION.NUM_PICTURES`` test images into ``pictures/``.
+
+    Returns:
+        flat metrics in percent, ``None`` where undefined.
+    """
+    output_dir = Path(cfg.OUTPUT_DIR)
+    evaluation = evaluate(
+        experiment.test.json_path,
+        results_path,
+        iou_types=("bbox", "segm") if cfg.MODEL.MASK_ON else ("bbox",),
+        groups=evaluation_groups(cfg, experiment),
+    )
+    print(evaluation.table(), flush=True)
+    evaluation.write(output_dir)
+    number = cfg.EVALUATION.NUM_PICTURES
+    if number:
+        from eql_d2.plotting import save_prediction_pictures  # matplotlib is slow to import
+
+        save_prediction_pictures(experiment.test, results_path, output_dir / "pictures", number)
+        logger.info(f"pictures of predictions next to ground truth: {output_dir / 'pictures'}")
+    return evaluation.metrics
+
+
+def evaluation_groups(cfg: CfgNode, experiment: Experiment) -> tuple[str, ...] | None:
+    """Return the r/c/f group of each category, or None where the test file's own are to be used.
+
+    LVIS files carry their official groups; they win unless a ``DATA`` grouping key was changed.
+    """
+    keys = ("DATA.GROUP_MODE", "DATA.RARE_MAX_IMAGES", "DATA.COMMON_MAX_IMAGES")
+    changed = any(get_value(cfg, k.name) != k.default for k in KEYS if k.name in keys)
+    if experiment.test.has_frequency and not changed:
+        return None
+    return experiment.statistics.groups
+
+
+def _below_datasets(path: str) -> Path:
+    root = os.environ.get("DETECTRON2_DATASETS")
+    if root and path.startswith("datasets/") and not Path(path).exists():
+        return Path(root) / path.removeprefix("datasets/")
+    return Path(path)
+
+
+def _statistics(cfg: CfgNode, train: DetectionData | None) -> CategoryStatistics:
+    source = cfg.MODEL.EQL.STATISTICS
+    if source == "train":
+        if train is None:
+            raise ConfigError(
+                "MODEL.EQL.STATISTICS is train but DATA.TRAIN_JSON names no file; set one of them "
+                f"({', '.join(TABLES)} or the path of an annotation file for the former)"
+            )
+        statistics = train.statistics
+    elif source in TABLES:
+        statistics = CategoryStatistics.from_table(source)
+    else:
+        statistics = CategoryStatistics.from_json(_below_datasets(source))
+    data = cfg.DATA
+    return statistics.with_groups(
+        mode=data.GROUP_MODE, rare_max=data.RARE_MAX_IMAGES, common_max=data.COMMON_MAX_IMAGES
+    )
