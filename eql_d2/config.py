@@ -84,8 +84,6 @@ KEYS: tuple[Key, ...] = (
 CHANGED_DEFAULTS: Mapping[str, Any] = {
     "MODEL.DEVICE": "auto",
     "MODEL.ROI_HEADS.NUM_CLASSES": -1,
-    "DATASETS.TRAIN": [],
-    "DATASETS.TEST": [],
 }
 
 

@@ -1,0 +1,120 @@
+"""The training command line, the choice of engine and the exit codes."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from eql_d2 import command_line
+from eql_d2.command_line import choose_engine, parse_train_options, run_tool
+from eql_d2.errors import ConfigError, DataError, MissingPackageError, UserError
+
+TRAIN_NET = Path(__file__).parents[1] / "tools" / "train_net.py"
+
+
+def test_defaults_and_overrides():
+    options = parse_train_options(["--config-file", "a.yaml", "SOLVER.MAX_ITER", "3"])
+    assert options.config_file == "a.yaml"
+    assert options.engine == "auto"
+    assert options.num_gpus is None
+    assert options.overrides == ("SOLVER.MAX_ITER", "3")
+    assert not options.resume
+    assert not options.eval_only
+
+
+def test_detectron2s_command_line_is_accepted_whole():
+    argv = "--config-file a.yaml --num-gpus 8 --num-machines 2 --machine-rank 1 --resume"
+    options = parse_train_options([*argv.split(), "--dist-url", "tcp://h:29500", "--eval-only"])
+    assert (options.num_gpus, options.num_machines, options.machine_rank) == (8, 2, 1)
+    assert options.dist_url == "tcp://h:29500"
+    assert options.resume
+    assert options.eval_only
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (["--config-file", "a", "--num-gpus", "-1"], "must be 0 or more"),
+        (["--config-file", "a", "--num-machines", "0"], "must be at least 1"),
+        (["--config-file", "a", "--num-machines", "2"], "needs --dist-url"),
+        (["--config-file", "a", "--machine-rank", "1"], "below --num-machines"),
+        (["--config-file", "a", "--engine", "mmdet"], "invalid choice"),
+        ([], "--config-file"),
+    ],
+)
+def test_wrong_flags_leave_with_code_2(argv, said, capsys):
+    with pytest.raises(SystemExit) as caught:
+        parse_train_options(argv)
+    assert caught.value.code == 2
+    assert said in capsys.readouterr().err
+
+
+def test_a_flag_after_the_overrides_is_refused():
+    with pytest.raises(ConfigError, match=r"--resume SOLVER\.MAX_ITER 3"):
+        parse_train_options(["--config-file", "a", "SOLVER.MAX_ITER", "3", "--resume"])
+
+
+def test_auto_takes_detectron2_where_it_is_usable(monkeypatch):
+    monkeypatch.setattr(command_line, "detectron2_problem", lambda: None)
+    assert choose_engine("auto") == ("detectron2", "it is installed")
+    assert choose_engine("detectron2")[0] == "detectron2"
+    assert choose_engine("torchvision")[0] == "torchvision"
+
+
+def test_auto_falls_back_and_says_why(monkeypatch):
+    monkeypatch.setattr(command_line, "detectron2_problem", lambda: "its compiled part is broken")
+    engine, reason = choose_engine("auto")
+    assert engine == "torchvision"
+    assert "its compiled part is broken" in reason
+    with pytest.raises(MissingPackageError, match="--no-build-isolation"):
+        choose_engine("detectron2")
+
+
+def test_an_unknown_engine_is_named():
+    with pytest.raises(UserError, match="mmdet"):
+        choose_engine("mmdet")
+
+
+@pytest.mark.parametrize(
+    ("outcome", "code"),
+    [(None, 0), (0, 0), (3, 3), (DataError("bad file"), 2), (MissingPackageError("no x"), 2)],
+)
+def test_exit_codes(outcome, code, capsys):
+    def main():
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+    with pytest.raises(SystemExit) as caught:
+        run_tool(main)
+    assert caught.value.code == code
+    if isinstance(outcome, Exception):
+        assert str(outcome) in capsys.readouterr().err
+
+
+def test_a_fault_of_ours_keeps_its_traceback():
+    def main():
+        raise RuntimeError("ours")
+
+    with pytest.raises(RuntimeError, match="ours"):
+        run_tool(main)
+
+
+def test_train_net_reports_a_missing_config_without_a_traceback():
+    done = subprocess.run(
+        [
+            sys.executable,
+            str(TRAIN_NET),
+            "--engine",
+            "torchvision",
+            "--config-file",
+            "nowhere.yaml",
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "nowhere.yaml does not exist" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,97 @@
+"""Checks of configuration values, before any data is read."""
+
+import pytest
+import torch
+
+from eql_d2.config import add_eql_config, detectron2_defaults
+from eql_d2.config_checks import config_problems, fit_problems
+
+
+@pytest.fixture
+def cfg():
+    cfg = detectron2_defaults()
+    add_eql_config(cfg)
+    cfg.MODEL.EQL.LOSS.TAIL_RATIO = 0.05
+    return cfg
+
+
+def test_a_sound_configuration_has_no_problems(cfg):
+    assert config_problems(cfg) == []
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("MODEL.EQL.LOSS.NAME", "EQLL", "did you mean EQL?"),
+        ("MODEL.EQL.LOSS.LAMBDA", 1.5, "LAMBDA must lie in [0, 1]"),
+        ("MODEL.EQL.LOSS.LAMBDA", 0.01, "both choose the tail"),
+        ("MODEL.EQL.LOSS.TAIL_RATIO", 0.0, "EQL needs MODEL.EQL.LOSS.LAMBDA"),
+        ("MODEL.EQL.LOSS.GAMMA", -0.1, "GAMMA"),
+        ("MODEL.EQL.LOSS.PRIOR_PROB", 0.0, "PRIOR_PROB must lie in (0, 1)"),
+        ("MODEL.EQL.LOSS.THRESHOLD_FUNCTION", "linear", "step, exponential, gompertz"),
+        ("MODEL.EQL.LOSS.THRESHOLD_PARAMETERS", [1.0], "needs 0 numbers"),
+        ("DATASETS.TRAIN", ["lvis_v1_train"], "DATA.TRAIN_JSON"),
+        ("DATA.GENERATE", "shapes", "longtail_shapes"),
+        ("DATA.GROUP_MODE", "median", "counts or quantiles"),
+        ("DATA.RARE_MAX_IMAGES", 100, "must be below"),
+        ("SOLVER.MAX_ITER", 0, "SOLVER.MAX_ITER must be at least 1"),
+        ("SOLVER.IMS_PER_BATCH", 0, "SOLVER.IMS_PER_BATCH"),
+        ("SOLVER.BASE_LR", 0.0, "SOLVER.BASE_LR must be positive"),
+        ("SOLVER.STEPS", [20, 10], "must increase"),
+    ],
+)
+def test_each_wrong_value_is_named_once(cfg, key, value, said):
+    cfg.merge_from_list([key, value])
+    problems = config_problems(cfg)
+    assert len(problems) == 1
+    assert said in problems[0]
+
+
+def test_baselines_need_no_tail(cfg):
+    cfg.MODEL.EQL.LOSS.TAIL_RATIO = 0.0
+    for name in ("SigmoidCE", "SoftmaxCE"):
+        cfg.MODEL.EQL.LOSS.NAME = name
+        assert config_problems(cfg) == []
+
+
+def test_generated_data_and_given_data_exclude_each_other(cfg):
+    cfg.DATA.GENERATE = "longtail_shapes"
+    assert config_problems(cfg) == []
+    cfg.DATA.TRAIN_JSON = "train.json"
+    assert "DATA.TRAIN_JSON" in config_problems(cfg)[0]
+
+
+def test_a_gpu_that_is_not_there_is_named(cfg, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    cfg.MODEL.DEVICE = "cuda"
+    assert "sees no GPU" in config_problems(cfg)[0]
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert config_problems(cfg) == []
+
+
+def test_problems_of_different_parts_come_together(cfg):
+    cfg.SOLVER.BASE_LR = -1.0
+    cfg.DATA.GENERATE = "x"
+    cfg.MODEL.EQL.LOSS.GAMMA = 2.0
+    assert len(config_problems(cfg)) == 3
+
+
+@pytest.mark.parametrize("num_classes", [2, 4, 80, 1230])
+def test_a_wrong_class_count_names_both_numbers_and_the_key(cfg, num_classes):
+    cfg.MODEL.ROI_HEADS.NUM_CLASSES = num_classes
+    (problem,) = fit_problems(cfg, "test.json", [1, 5, 9], {})
+    assert f"NUM_CLASSES is {num_classes}" in problem
+    assert "has 3 categories" in problem
+
+
+@pytest.mark.parametrize("num_classes", [-1, 3])
+def test_the_right_class_count_and_minus_one_are_accepted(cfg, num_classes):
+    cfg.MODEL.ROI_HEADS.NUM_CLASSES = num_classes
+    assert fit_problems(cfg, "test.json", [1, 5, 9], {"train": (1, 5, 9)}) == []
+
+
+def test_category_lists_that_differ_are_named_with_examples(cfg):
+    (problem,) = fit_problems(cfg, "test.json", [1, 5, 9], {"MODEL.EQL.STATISTICS": [1, 5, 10, 11]})
+    assert "MODEL.EQL.STATISTICS has 4 categories" in problem
+    assert "[9]" in problem
+    assert "[10, 11]" in problem
