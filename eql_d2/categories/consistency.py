@@ -1,0 +1,52 @@
+"""Checks that counts of categories do not contradict each other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from eql_d2.categories.grouping import GROUP_NAMES
+from eql_d2.errors import DataError
+
+
+def check_counts(
+    names: Sequence[str],
+    category_ids: Sequence[int],
+    image_count: Sequence[int],
+    instance_count: Sequence[int],
+    groups: Sequence[str],
+    num_images: int,
+) -> None:
+    """Refuse counts that cannot all be true.
+
+    Args:
+        names: K names.
+        category_ids: K ids.
+        image_count: K counts of images.
+        instance_count: K counts of instances.
+        groups: K letters.
+        num_images: images with at least one instance of any category.
+
+    Raises:
+        DataError: there is no category, the columns differ in length, an id stands twice, a group
+            has an unknown letter, or a category has more images than instances or than the set.
+    """
+    lengths = {len(c) for c in (names, category_ids, image_count, instance_count, groups)}
+    if lengths == {0}:
+        raise DataError("there must be at least one category")
+    if len(lengths) > 1:
+        raise DataError(
+            f"every category needs a name, an id, both counts and a group; got {len(names)} names, "
+            f"{len(category_ids)} ids, {len(image_count)} image counts, {len(instance_count)} "
+            f"instance counts and {len(groups)} groups"
+        )
+    if len(set(category_ids)) < len(category_ids):
+        raise DataError("category ids must differ from each other")
+    for letter in set(groups) - set(GROUP_NAMES):
+        raise DataError(f"a group must be one of {', '.join(GROUP_NAMES)}, got {letter!r}")
+    for name, images, instances in zip(names, image_count, instance_count, strict=True):
+        if not 0 <= images <= min(instances, num_images):
+            raise DataError(
+                f"category {name!r} has {images} images and {instances} instances in a set of "
+                f"{num_images} annotated images; 0 <= images <= instances and images <= "
+                f"{num_images} must hold"
+            )

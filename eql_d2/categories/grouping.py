@@ -1,0 +1,55 @@
+"""Rare, common and frequent: two ways to form the three groups that LVIS reports AP for."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+
+from eql_d2.errors import ConfigError
+
+GROUP_NAMES = {"r": "rare", "c": "common", "f": "frequent"}
+RARE_MAX = 10
+COMMON_MAX = 100
+
+
+def groups_by_counts(
+    image_count: Sequence[int], rare_max: int = RARE_MAX, common_max: int = COMMON_MAX
+) -> tuple[str, ...]:
+    """Group categories as LVIS does (Gupta et al., CVPR 2019): by their training images.
+
+    Args:
+        image_count: images that hold each category.
+        rare_max: rare is at most so many images.
+        common_max: common is more than ``rare_max`` and at most so many; frequent is the rest.
+
+    Returns:
+        ``"r"``, ``"c"`` or ``"f"`` for each category.
+
+    Raises:
+        ConfigError: not ``0 <= rare_max <= common_max``.
+    """
+    if not 0 <= rare_max <= common_max:
+        raise ConfigError(
+            "group thresholds must satisfy 0 <= rare_max <= common_max, "
+            f"got rare_max {rare_max} and common_max {common_max}"
+        )
+    return tuple("r" if n <= rare_max else "c" if n <= common_max else "f" for n in image_count)
+
+
+def groups_by_quantiles(image_count: Sequence[int]) -> tuple[str, ...]:
+    """Group categories by thirds of their order, for sets too small for 10 and 100 images.
+
+    With p the share of all categories that have as few images or fewer, a category is rare for
+    p <= 1/3, common for p <= 2/3, and frequent above. Equal counts thus always share a group, and
+    where all counts are equal nothing is rare.
+
+    Args:
+        image_count: images that hold each category.
+
+    Returns:
+        ``"r"``, ``"c"`` or ``"f"`` for each category.
+    """
+    ordered = sorted(image_count)
+    as_few = [bisect_right(ordered, n) for n in image_count]
+    total = len(ordered)
+    return tuple("r" if 3 * m <= total else "c" if 3 * m <= 2 * total else "f" for m in as_few)

@@ -1,0 +1,260 @@
+"""What a long-tail loss must know of its categories: counts, fractions, groups and the tail.
+
+Source: equalization loss, Tan et al., CVPR 2020 (arXiv 2003.05176), section 3, equations 8 and 12.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from eql_d2.categories.annotation_file import read_json
+from eql_d2.categories.consistency import check_counts
+from eql_d2.categories.counting import count_annotations
+from eql_d2.categories.grouping import (
+    COMMON_MAX,
+    RARE_MAX,
+    groups_by_counts,
+    groups_by_quantiles,
+)
+from eql_d2.categories.table import format_table
+from eql_d2.categories.tail import lambda_at_most
+from eql_d2.errors import ConfigError, DataError
+
+logger = logging.getLogger("eql_d2.categories")
+
+
+def table_names() -> tuple[str, ...]:
+    """Names that :meth:`CategoryStatistics.from_table` knows."""
+    files = resources.files("eql_d2.categories").joinpath("tables").iterdir()
+    return tuple(sorted(f.name[: -len(".json")] for f in files if f.name.endswith(".json")))
+
+
+@dataclass(frozen=True, eq=False)
+class CategoryStatistics:
+    """Counts of K categories over a training set, in contiguous order: sorted by dataset id.
+
+    Build it with one of the ``from_...`` methods, which check what they are given.
+
+    Attributes:
+        names: K names.
+        category_ids: K ids as the annotation file has them, ascending, possibly sparse.
+        image_count: (K,) int64, images that hold at least one instance of the category.
+        instance_count: (K,) int64, instances of the category.
+        num_images: images that hold at least one instance of any category.
+        groups: K letters: ``"r"`` rare, ``"c"`` common, ``"f"`` frequent.
+    """
+
+    names: tuple[str, ...]
+    category_ids: tuple[int, ...]
+    image_count: Tensor
+    instance_count: Tensor
+    num_images: int
+    groups: tuple[str, ...]
+
+    @classmethod
+    def from_counts(
+        cls,
+        *,
+        names: Sequence[str],
+        category_ids: Sequence[int],
+        image_count: Sequence[int],
+        instance_count: Sequence[int],
+        num_images: int,
+        groups: Sequence[str] | None = None,
+    ) -> CategoryStatistics:
+        """Check counts and sort them by category id.
+
+        Args:
+            names: K names.
+            category_ids: K different ids, in any order.
+            image_count: K counts of images.
+            instance_count: K counts of instances.
+            num_images: images with at least one instance of any category.
+            groups: K letters; by LVIS's thresholds of 10 and 100 images where left out.
+
+        Raises:
+            DataError: the counts contradict each other.
+        """
+        groups = groups_by_counts(image_count) if groups is None else groups
+        columns = (names, category_ids, image_count, instance_count, groups)
+        check_counts(*columns, num_images)
+        rows = sorted(zip(*columns, strict=True), key=lambda row: row[1])
+        sorted_names, ids, images, instances, letters = zip(*rows, strict=True)
+        return cls(
+            names=sorted_names,
+            category_ids=ids,
+            image_count=torch.tensor(images, dtype=torch.int64),
+            instance_count=torch.tensor(instances, dtype=torch.int64),
+            num_images=int(num_images),
+            groups=letters,
+        )
+
+    @classmethod
+    def from_table(cls, name: str) -> CategoryStatistics:
+        """Return the bundled statistics of the LVIS training sets: ``lvis_v1``, ``lvis_v0.5``.
+
+        Raises:
+            ConfigError: there is no such table; the message lists those there are.
+        """
+        if name not in table_names():
+            raise ConfigError(
+                f"no category table is named {name!r}; there are {', '.join(table_names())}. "
+                "Statistics of your own data come from CategoryStatistics.from_json"
+            )
+        file = resources.files("eql_d2.categories").joinpath("tables", f"{name}.json")
+        return cls.from_dict(json.loads(file.read_text("utf-8")))
+
+    @classmethod
+    def from_json(cls, path: str | Path) -> CategoryStatistics:
+        """Count a COCO or LVIS annotation file; a category's own ``image_count`` is not trusted.
+
+        Raises:
+            DataError: the file cannot be read or is no annotation file.
+        """
+        return cls.from_counts(**vars(count_annotations(read_json(path), path)))
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> CategoryStatistics:
+        """Rebuild what :meth:`to_dict` returned; the bundled tables have the same form.
+
+        Raises:
+            DataError: ``content`` has another form.
+        """
+        try:
+            rows = content["categories"]
+            return cls.from_counts(
+                names=[row["name"] for row in rows],
+                category_ids=[row["id"] for row in rows],
+                image_count=[row["image_count"] for row in rows],
+                instance_count=[row["instance_count"] for row in rows],
+                num_images=content["num_images"],
+                groups=[row["frequency"] for row in rows],
+            )
+        except (KeyError, TypeError) as error:
+            raise DataError(
+                f"these are no category statistics: {type(error).__name__} {error}. Expected are "
+                "'num_images' and 'categories' with id, name, frequency, image_count and "
+                "instance_count"
+            ) from None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain ints, strings and lists, fit for json and for a checkpoint."""
+        keys = ("id", "name", "frequency", "image_count", "instance_count")
+        counts = (self.image_count.tolist(), self.instance_count.tolist())
+        rows = zip(self.category_ids, self.names, self.groups, *counts, strict=True)
+        return {
+            "num_images": self.num_images,
+            "categories": [dict(zip(keys, row, strict=True)) for row in rows],
+        }
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, CategoryStatistics):
+            return NotImplemented
+        return self.to_dict() == other.to_dict()
+
+    def __hash__(self) -> int:
+        return hash((self.category_ids, self.names, self.groups, self.num_images))
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @property
+    def image_fraction(self) -> Tensor:
+        """(K,) float64: f_j, the share of the annotated images that hold category j."""
+        return self.image_count.double() / max(self.num_images, 1)
+
+    def with_groups(
+        self, mode: str = "counts", rare_max: int = RARE_MAX, common_max: int = COMMON_MAX
+    ) -> CategoryStatistics:
+        """Return the same counts in other groups.
+
+        Args:
+            mode: ``"counts"`` with the two thresholds, or ``"quantiles"``, which forms thirds and
+                knows no thresholds (:func:`eql_d2.categories.groups_by_quantiles`).
+            rare_max: rare is at most so many images.
+            common_max: common is at most so many images.
+
+        Raises:
+            ConfigError: unknown mode, thresholds out of order, or thresholds given to quantiles.
+        """
+        counts = self.image_count.tolist()
+        if mode == "counts":
+            return replace(self, groups=groups_by_counts(counts, rare_max, common_max))
+        if mode != "quantiles":
+            raise ConfigError(f"group mode must be 'counts' or 'quantiles', got {mode!r}")
+        if (rare_max, common_max) != (RARE_MAX, COMMON_MAX):
+            raise ConfigError(
+                "rare_max and common_max belong to group mode 'counts'; quantiles are always thirds"
+            )
+        return replace(self, groups=groups_by_quantiles(counts))
+
+    def tail_mask(self, lambda_: float) -> Tensor:
+        """Return (K,) bool: T(f_j) = 1[f_j < lambda], strictly below (EQL equation 8).
+
+        Raises:
+            ConfigError: ``lambda_`` is negative or no number.
+        """
+        if not (math.isfinite(lambda_) and lambda_ >= 0):
+            raise ConfigError(f"lambda must be a number >= 0, got {lambda_}")
+        return self.image_fraction < lambda_
+
+    def tail_ratio(self, lambda_: float) -> float:
+        """Return TR(lambda): the tail's share of the sum of all image counts (EQL equation 12).
+
+        Raises:
+            DataError: no category has an image.
+            ConfigError: ``lambda_`` is negative or no number.
+        """
+        return int(self.image_count[self.tail_mask(lambda_)].sum()) / self._total()
+
+    def lambda_for_tail_ratio(self, tail_ratio: float) -> float:
+        """Return the lambda whose tail ratio is the largest that does not exceed the wanted one.
+
+        Only as many tail ratios can be had as there are different image counts, plus one. lambda is
+        put half-way between the largest fraction inside the tail (0 where the tail is empty) and
+        the smallest outside it, so that rounding the number in a config moves no category. Where
+        all categories are tail, it is half an image above the largest fraction. A tail in which
+        no category has an image is logged as a warning.
+
+        Args:
+            tail_ratio: wanted share, 0 to 1; the paper's good region is 0.02 to 0.10.
+
+        Raises:
+            ConfigError: ``tail_ratio`` is not in 0..1.
+            DataError: no category has an image.
+        """
+        if not 0.0 <= tail_ratio <= 1.0:
+            raise ConfigError(f"the tail ratio must be between 0 and 1, got {tail_ratio}")
+        self._total()
+        lambda_, tail_sum = lambda_at_most(self.image_count.tolist(), self.num_images, tail_ratio)
+        if tail_sum == 0 and tail_ratio > 0:
+            logger.warning(
+                "a tail ratio of %g is below what the rarest category alone has: the tail holds no "
+                "category with images, and an equalization loss acts as its baseline",
+                tail_ratio,
+            )
+        return lambda_
+
+    def table(self, max_rows: int = 60) -> str:
+        """Return groups, and categories from most to fewest images, as text to read.
+
+        Args:
+            max_rows: categories shown; of more, the middle ones are left out.
+        """
+        return format_table(self, max_rows)
+
+    def _total(self) -> int:
+        total = int(self.image_count.sum())
+        if total == 0:
+            raise DataError("no category has an image, so there is no tail ratio")
+        return total
