@@ -1,1 +1,14 @@
 """Reading, checking and generating COCO and LVIS annotation files."""
+
+from eql_d2.data.loading import load_detection_data
+from eql_d2.data.masks import decode_mask, encode_rle
+from eql_d2.data.records import DetectionData, ImageRecord, Instance
+
+__all__ = [
+    "DetectionData",
+    "ImageRecord",
+    "Instance",
+    "decode_mask",
+    "encode_rle",
+    "load_detection_data",
+]

@@ -1,0 +1,115 @@
+"""Loading a COCO or LVIS annotation file, all of it checked before anything is trained."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from pathlib import Path
+
+from eql_d2.categories import CategoryStatistics, paused_garbage_collection, read_json
+from eql_d2.data.image_paths import ImageFinder
+from eql_d2.data.reading import (
+    check_lvis_fields,
+    read_annotations,
+    read_categories,
+    read_images,
+)
+from eql_d2.data.records import DetectionData, ImageRecord
+from eql_d2.data.report import ProblemReport
+from eql_d2.errors import DataError
+
+logger = logging.getLogger("eql_d2.data")
+
+
+def load_detection_data(
+    json_path: str | Path, image_root: str | Path, *, check_images: bool = True
+) -> DetectionData:
+    """Read an LVIS v0.5, LVIS v1 or plain COCO annotation file.
+
+    Category ids may be sparse; they become 0..K-1 in ascending order. Nothing depends on the
+    file's name. Images without ``neg_category_ids`` and ``not_exhaustive_category_ids`` are
+    exhaustively annotated.
+
+    What can be left out without changing what the rest means is left out, counted and logged:
+
+    * annotations of images that the file does not list;
+    * annotations whose box is not finite, has no area, lies outside of the image or is far larger;
+    * annotations with a sound box but a segmentation that is broken (polygons under 3 points,
+      run lengths that do not fit the image, ...): half an object would train the mask head on
+      nothing. A broken polygon beside sound ones is left out alone. An annotation *without*
+      segmentation is kept, for box-only data.
+
+    Crowd regions stay in the records with ``iscrowd`` set, and count for no statistics.
+
+    Args:
+        json_path: annotation file.
+        image_root: folder below which the images lie; see
+            :class:`eql_d2.data.image_paths.ImageFinder` for the places looked at.
+        check_images: whether every image must exist.
+
+    Raises:
+        DataError: one report of all that is wrong, by kind, with counts and first examples: the
+            file cannot be read, keys are missing, ids stand twice or match no category, images are
+            missing on disk, or more annotations are unusable than usable.
+    """
+    path = Path(json_path)
+    content = read_json(path)
+    report = ProblemReport()
+    with paused_garbage_collection():
+        names = read_categories(content, report)
+        images = read_images(content, ImageFinder(image_root), check_images, report)
+        read_annotations(content, images, names, report)
+        num_federated = check_lvis_fields(content, names, report)
+        if report.fatal:
+            raise DataError(report.message(f"{path} cannot be used as it is:"))
+        data = DetectionData(
+            json_path=path,
+            images=list(images.values()),
+            statistics=_statistics(names, images.values()),
+            federated=num_federated > 0,
+        )
+    _log(data, num_federated, report)
+    return data
+
+
+def _statistics(names: dict[int, str], images: Iterable[ImageRecord]) -> CategoryStatistics:
+    image_count = [0] * len(names)
+    instance_count = [0] * len(names)
+    num_images = 0
+    for image in images:
+        found = [i.category for i in image.instances if not i.iscrowd]
+        num_images += bool(found)
+        for category in found:
+            instance_count[category] += 1
+        for category in set(found):
+            image_count[category] += 1
+    return CategoryStatistics.from_counts(
+        names=list(names.values()),
+        category_ids=list(names),
+        image_count=image_count,
+        instance_count=instance_count,
+        num_images=num_images,
+    )
+
+
+def _log(data: DetectionData, num_federated: int, report: ProblemReport) -> None:
+    count = int(data.statistics.instance_count.sum())
+    logger.info(
+        "%s: %s images, %s of them annotated, %s instances of %d categories",
+        data.json_path,
+        f"{len(data.images):,}",
+        f"{data.statistics.num_images:,}",
+        f"{count:,}",
+        len(data.statistics),
+    )
+    if num_federated < len(data.images):
+        logger.info(
+            "%s: %s of %s images have no neg_category_ids and not_exhaustive_category_ids and are "
+            "taken as exhaustively annotated",
+            data.json_path,
+            f"{len(data.images) - num_federated:,}",
+            f"{len(data.images):,}",
+        )
+    if report.dropped:
+        dropped = "; ".join(report.lines(report.dropped))
+        logger.warning("%s: left out: %s", data.json_path, dropped)
