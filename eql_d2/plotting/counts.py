@@ -1,0 +1,111 @@
+"""The long tail itself: how many images each category has."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from eql_d2.categories import GROUP_NAMES
+from eql_d2.plotting.figures import figure
+from eql_d2.plotting.palette import GROUP_COLORS
+
+if TYPE_CHECKING:
+    from eql_d2.categories import CategoryStatistics
+
+# Up to so many categories get their names below the bars.
+MAX_NAMES = 60
+# Counts of 0 have no place on a logarithmic axis; bars start here instead of at 1.
+BOTTOM = 0.5
+
+
+def plot_category_counts(
+    statistics: CategoryStatistics, lambda_: float | None, path: str | Path
+) -> None:
+    """Draw the image count of every category, most to fewest, coloured by group.
+
+    Args:
+        statistics: the categories.
+        lambda_: threshold on image fractions; drawn at ``lambda * num_images`` images, and the
+            tail's share stands in the title. ``None`` or 0: no line.
+        path: file to write.
+
+    Raises:
+        DataError: ``lambda_`` is given and no category has an image.
+    """
+    counts = statistics.image_count.tolist()
+    order = sorted(range(len(counts)), key=lambda k: (-counts[k], k))
+    named = len(order) <= MAX_NAMES
+    with figure(
+        path, max(7.0, 0.24 * len(order)) if named else 10.0, 5.2 if named else 4.6
+    ) as page:
+        axes = page.add_subplot()
+        for letter, name in GROUP_NAMES.items():
+            places = [i for i, k in enumerate(order) if statistics.groups[k] == letter]
+            if places:
+                _draw_group(axes, places, [counts[order[i]] for i in places], letter, name)
+        axes.set_yscale("log")
+        axes.set_ylim(BOTTOM, max(2.0, 1.6 * max(counts)))
+        axes.set_xlim(-0.7, len(order) - 0.3)
+        axes.set_ylabel("training images with the category")
+        if named:
+            axes.set_xticks(range(len(order)), [statistics.names[k] for k in order], rotation=90)
+            axes.tick_params(axis="x", labelsize=8, length=0)
+            axes.grid(axis="x", visible=False)
+        else:
+            axes.set_xlabel("categories, most to fewest images")
+        if lambda_:
+            limit = lambda_ * statistics.num_images
+            label = f"lambda {lambda_:.3g} = {limit:.4g} images"
+            axes.axhline(limit, color="black", linestyle="--", linewidth=1.2, label=label)
+        axes.set_title(_title(statistics, lambda_), fontsize=11)
+        axes.legend(loc="upper right")
+
+
+def _draw_group(axes: Any, places: list[int], counts: list[int], letter: str, name: str) -> None:
+    heights = [max(count - BOTTOM, 0) for count in counts]
+    label = f"{name}: {len(places)} categories"
+    # Without gaps where bars are thinner than a few pixels; they would flicker.
+    width = 0.85 if len(places) <= MAX_NAMES else 1.0
+    axes.bar(places, heights, width, bottom=BOTTOM, color=GROUP_COLORS[letter], label=label)
+
+
+def _title(statistics: CategoryStatistics, lambda_: float | None) -> str:
+    total = len(statistics.names)
+    parts = [f"{total} categories, {statistics.num_images:,} annotated images"]
+    empty = int((statistics.image_count == 0).sum())
+    if empty:
+        parts.append(f"{empty} without any")
+    if lambda_:
+        tail = int(statistics.tail_mask(lambda_).sum())
+        share = 100 * statistics.tail_ratio(lambda_)
+        parts.append(f"tail: {tail} categories with {share:.2f} % of the image counts")
+    return "; ".join(parts)
+
+
+def write_category_csv(
+    statistics: CategoryStatistics, lambda_: float | None, path: str | Path
+) -> None:
+    """Write one row a category, in contiguous order.
+
+    Columns: id, name, group (r, c, f), images, instances, image_fraction, tail (1 below lambda,
+    else 0; empty without a lambda).
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    tail: list[Any] = [""] * len(statistics.names)
+    if lambda_:
+        tail = statistics.tail_mask(lambda_).int().tolist()
+    columns = (
+        statistics.category_ids,
+        statistics.names,
+        statistics.groups,
+        statistics.image_count.tolist(),
+        statistics.instance_count.tolist(),
+        statistics.image_fraction.tolist(),
+        tail,
+    )
+    with path.open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(["id", "name", "group", "images", "instances", "image_fraction", "tail"])
+        writer.writerows(zip(*columns, strict=True))

@@ -1,0 +1,117 @@
+"""The metrics of many runs as one table: columns ``config``, ``seed`` and one a metric."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from eql_d2.errors import DataError
+
+
+@dataclass(frozen=True)
+class ResultRow:
+    """The metrics of one run: flat keys such as ``bbox/APr``, percent, ``None`` where undefined."""
+
+    config: str
+    seed: int
+    metrics: Mapping[str, float | None]
+
+
+def read_results_csv(path: str | Path) -> list[ResultRow]:
+    """Read a table of runs. Columns without a ``/`` in their name, such as times, are ignored.
+
+    Empty cells, ``n/a``, ``null`` and ``nan`` are undefined metrics.
+
+    Raises:
+        DataError: the file cannot be read, lacks a column or has a cell that is no number.
+    """
+    path = Path(path)
+    try:
+        with path.open(encoding="utf-8", newline="") as stream:
+            reader = csv.DictReader(stream)
+            header, lines = list(reader.fieldnames or ()), list(reader)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path} cannot be read as CSV: {error}") from error
+    metrics = [name for name in header if "/" in name]
+    missing = [name for name in ("config", "seed") if name not in header]
+    if missing or not metrics:
+        wanted = ", ".join(missing) or "metrics such as bbox/AP"
+        raise DataError(f"{path} lacks the column(s) {wanted}; its header is {header}")
+    if not lines:
+        raise DataError(f"{path} has a header but no rows")
+    rows = []
+    for number, line in enumerate(lines, 2):
+        try:
+            values = {name: _number(line[name]) for name in metrics}
+            rows.append(ResultRow(line["config"], int(line["seed"]), values))
+        except (ValueError, TypeError) as error:
+            raise DataError(f"{path} line {number}: {error}") from error
+    return rows
+
+
+def _number(text: str | None) -> float | None:
+    if text is None:
+        raise ValueError("fewer cells than the header")
+    if text.strip().lower() in ("", "n/a", "none", "null", "nan"):
+        return None
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"metric must be finite, got {text}")
+    return value
+
+
+def write_results_csv(rows: Sequence[ResultRow], path: str | Path) -> None:
+    """Write a table that :func:`read_results_csv` reads; undefined metrics are empty cells."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    names = list(dict.fromkeys(name for row in rows for name in row.metrics))
+    with path.open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(["config", "seed", *names])
+        for row in rows:
+            values = [row.metrics.get(name) for name in names]
+            cells = ["" if value is None else f"{value:.4f}" for value in values]
+            writer.writerow([row.config, row.seed, *cells])
+
+
+def rows_from_runs(runs: Sequence[str | Path]) -> list[ResultRow]:
+    """Read ``metrics.json`` of finished runs.
+
+    The name of a run's folder is its configuration, without an ending such as ``_seed3`` or
+    ``-s3``, so that seeds of one configuration come together. The seed is ``SEED`` of the run's
+    ``config.yaml``, else the number in that ending, else -1.
+
+    Args:
+        runs: output folders; those without a ``metrics.json`` are left out.
+
+    Raises:
+        DataError: a ``metrics.json`` is damaged.
+    """
+    rows = []
+    for run in map(Path, runs):
+        file = run / "metrics.json"
+        if not file.is_file():
+            continue
+        try:
+            content = json.loads(file.read_text("utf-8"))
+            metrics = {k: None if v is None else float(v) for k, v in content.items() if "/" in k}
+        except (OSError, ValueError, TypeError, AttributeError) as error:
+            raise DataError(f"{file} is no flat json of metrics: {error}") from error
+        name = run.resolve().name
+        ending = re.search(r"[-_]s(?:eed)?[-_]?(\d+)$", name)
+        config = name[: ending.start()] if ending else name
+        rows.append(ResultRow(config, _seed(run, ending.group(1) if ending else "-1"), metrics))
+    return rows
+
+
+def _seed(run: Path, otherwise: str) -> int:
+    """Return the top-level ``SEED`` of the run's config.yaml, which is too simple for a parser."""
+    file = run / "config.yaml"
+    text = file.read_text("utf-8", errors="replace") if file.is_file() else ""
+    written = re.search(r"^SEED: *(-?\d+) *$", text, flags=re.MULTILINE)
+    return int(written.group(1)) if written else int(otherwise)
