@@ -62,8 +62,21 @@ class ClassificationLoss(nn.Module, ABC):
         """Return the scalar loss of ``(R, num_logits)`` logits and ``(R,)`` labels."""
 
     @abstractmethod
+    def loss_by_category(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Split :meth:`forward` over logits, for logging: ``(num_logits,)``, detached.
+
+        A sigmoid loss counts a term where its logit is; a softmax loss, which has one term a ROI,
+        at the ROI's label.
+        """
+
+    @abstractmethod
     def scores(self, logits: Tensor) -> Tensor:
         """Return ``(R, K)`` foreground probabilities, by which detections are ranked."""
+
+
+def compute_dtype(logits: Tensor) -> torch.dtype:
+    """Type of a loss's arithmetic: float64 for float64 logits, float32 for all others."""
+    return torch.promote_types(logits.dtype, torch.float32)
 
 
 def prior_bias(prior_prob: float) -> float:
@@ -81,18 +94,24 @@ def prior_bias(prior_prob: float) -> float:
     return math.log(prior_prob / (1.0 - prior_prob))
 
 
-def check_logits_and_labels(logits: Tensor, labels: Tensor, num_logits: int) -> None:
+def check_logits_and_labels(logits: Tensor, labels: Tensor, num_logits: int | None = None) -> None:
     """Check shapes and types, which cost no device synchronisation.
 
     Label *values* are not read here: on a GPU that would stall every iteration. They are checked
     once, against the data, before training.
 
+    Args:
+        logits: to be ``(R, num_logits)`` and floating point.
+        labels: to be ``(R,)`` int64.
+        num_logits: None: any number but 0.
+
     Raises:
         ValueError: ``logits`` is not ``(R, num_logits)`` or ``labels`` not ``(R,)``.
         TypeError: ``labels`` is not int64 or ``logits`` not floating point.
     """
-    if logits.ndim != 2 or logits.shape[1] != num_logits:
-        raise ValueError(f"logits must be (R, {num_logits}), got {tuple(logits.shape)}")
+    shape = tuple(logits.shape)
+    if len(shape) != 2 or shape[1] == 0 or (num_logits is not None and shape[1] != num_logits):
+        raise ValueError(f"logits must be (R, {num_logits or 'C'}), got {shape}")
     if labels.shape != logits.shape[:1]:
         raise ValueError(
             f"labels must be ({logits.shape[0]},) to match logits, got {tuple(labels.shape)}"
@@ -101,3 +120,19 @@ def check_logits_and_labels(logits: Tensor, labels: Tensor, num_logits: int) -> 
         raise TypeError(f"logits must be floating point, got {logits.dtype}")
     if labels.dtype != torch.int64:
         raise TypeError(f"labels must be int64, got {labels.dtype}")
+
+
+def check_tail_mask(tail_mask: Tensor, logits: Tensor | None = None) -> None:
+    """Check the tail mask's type, and that it fits the logits.
+
+    Raises:
+        TypeError: it is neither bool nor floating point.
+        ValueError: it is not a vector of one entry a logit, or on another device.
+    """
+    if tail_mask.dtype != torch.bool and not tail_mask.is_floating_point():
+        raise TypeError(f"tail_mask must be bool or floating point, got {tail_mask.dtype}")
+    if tail_mask.ndim != 1 or (logits is not None and tail_mask.shape != logits.shape[1:]):
+        expected = "(K,)" if logits is None else f"({logits.shape[1]},) to match logits"
+        raise ValueError(f"tail_mask must be {expected}, got {tuple(tail_mask.shape)}")
+    if logits is not None and tail_mask.device != logits.device:
+        raise ValueError(f"tail_mask is on {tail_mask.device}, logits on {logits.device}")
