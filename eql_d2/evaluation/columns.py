@@ -1,0 +1,141 @@
+"""Turn a list of json records into NumPy columns, naming every record that does not fit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from numbers import Real
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eql_d2.errors import UserError
+
+NUM_EXAMPLES = 3  # of each kind of problem in a message
+LARGEST_INTEGER = 2**62
+
+
+class Problems:
+    """Collects what is wrong with ``total`` records, to be told in one exception."""
+
+    def __init__(self, subject: str, records: str, total: int, error: type[UserError]) -> None:
+        self.subject = subject
+        self.records = records
+        self.total = total
+        self.error = error
+        self.lines: list[str] = []
+
+    def add(
+        self, what: str, where: Sequence[int] | NDArray[Any], example: Callable[[int], object]
+    ) -> None:
+        """Note that the records at the indices ``where`` (may be none) suffer from ``what``."""
+        if len(where) == 0:
+            return
+        shown = ", ".join(
+            f"number {index}: {_short(example(int(index)))}" for index in where[:NUM_EXAMPLES]
+        )
+        more = ", ..." if len(where) > NUM_EXAMPLES else ""
+        self.lines.append(f"{len(where)} of {self.total} {self.records} {what} ({shown}{more})")
+
+    def raise_if_any(self) -> None:
+        """Raise the exception if a problem was noted."""
+        if self.lines:
+            raise self.error(f"{self.subject}:\n" + "\n".join(f"  - {line}" for line in self.lines))
+
+
+def _short(value: object, limit: int = 80) -> str:
+    text = repr(value)
+    return text if len(text) <= limit else text[: limit - 3] + "..."
+
+
+def column(
+    records: Sequence[Any], key: str, problems: Problems, reason: str = ""
+) -> list[Any] | None:
+    """``[record[key] for record in records]``, or None with the offenders noted."""
+    try:
+        return [record[key] for record in records]
+    except (KeyError, TypeError, IndexError):
+        lacking = [i for i, r in enumerate(records) if not isinstance(r, dict) or key not in r]
+        problems.add(f"lack {key!r} {reason}".rstrip(), lacking, lambda i: records[i])
+        return None
+
+
+def integer_column(values: Sequence[Any], key: str, problems: Problems) -> NDArray[np.int64] | None:
+    """``values`` as (N,) int64, or None with the offenders noted. 3.0 passes for 3."""
+    kind, array = _as_array(values)
+    if kind == "i" and array is not None:
+        return array.astype(np.int64)
+    bad = [i for i, value in enumerate(values) if not _is_integer(value)]
+    problems.add(f"have a {key} that is not an integer", bad, lambda i: values[i])
+    return None if bad else np.array([int(value) for value in values], dtype=np.int64)
+
+
+def number_column(
+    values: Sequence[Any], key: str, problems: Problems
+) -> NDArray[np.float64] | None:
+    """``values`` as (N,) finite float64, or None with the offenders noted."""
+    kind, array = _as_array(values)
+    if kind in ("i", "f", "u") and array is not None:
+        numbers = array.astype(np.float64)
+        bad: Sequence[int] | NDArray[Any] = np.flatnonzero(~np.isfinite(numbers))
+    else:
+        bad = [i for i, value in enumerate(values) if not _is_finite_number(value)]
+        numbers = np.array([] if bad else [float(v) for v in values], dtype=np.float64)
+    problems.add(f"have a {key} that is not a finite number", bad, lambda i: values[i])
+    return None if len(bad) else numbers
+
+
+def box_column(values: Sequence[Any], problems: Problems) -> NDArray[np.float64] | None:
+    """``values`` as (N, 4) float64 x, y, width, height, or None with the offenders noted."""
+    if len(values) == 0:
+        return np.zeros((0, 4))
+    kind, array = _as_array(values)
+    if kind in ("i", "f", "u") and array is not None and array.shape == (len(values), 4):
+        boxes = array.astype(np.float64)
+        good = np.isfinite(boxes).all(axis=1) & (boxes[:, 2:] >= 0).all(axis=1)
+        bad: Sequence[int] | NDArray[Any] = np.flatnonzero(~good)
+    else:
+        bad = [i for i, value in enumerate(values) if not _is_box(value)]
+        boxes = np.array([] if bad else [[float(x) for x in box] for box in values])
+    problems.add(
+        "have a bbox that is not [x, y, width, height] with finite numbers and sides >= 0",
+        bad,
+        lambda i: values[i],
+    )
+    return None if len(bad) else boxes
+
+
+def _as_array(values: Sequence[Any]) -> tuple[str, NDArray[Any] | None]:
+    """The values as NumPy reads them and the kind of their dtype ("" where it cannot)."""
+    if len(values) == 0:
+        return "i", np.zeros(0, dtype=np.int64)
+    try:
+        array = np.array(values)
+    except (ValueError, OverflowError, TypeError):
+        return "", None
+    return array.dtype.kind if array.ndim in (1, 2) else "", array
+
+
+def _is_integer(value: object) -> bool:
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, Real):
+        return False
+    return _is_finite_number(value) and value == int(value) and abs(value) < LARGEST_INTEGER
+
+
+def _is_finite_number(value: object) -> bool:
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, Real):
+        return False
+    try:
+        return bool(np.isfinite(float(value)))
+    except OverflowError:
+        return False
+
+
+def _is_box(value: object) -> bool:
+    return (
+        isinstance(value, (list, tuple, np.ndarray))
+        and len(value) == 4
+        and all(_is_finite_number(x) for x in value)
+        and value[2] >= 0
+        and value[3] >= 0
+    )

@@ -1,0 +1,146 @@
+"""Which detection overlaps which object enough to matter.
+
+Only (image, category) pairs that have both a detection and an object are visited, and only overlaps
+at or above the lowest IoU threshold are kept: nothing else can influence average precision.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+CHUNK = 1 << 20  # box overlaps computed at once: bounds the memory
+
+
+@dataclass(frozen=True)
+class Overlaps:
+    """E overlaps, sorted by detection, then by object.
+
+    Attributes:
+        detection: (E,) index into the detections that take part.
+        truth: (E,) index into the objects.
+        iou: (E,).
+    """
+
+    detection: NDArray[np.int64]
+    truth: NDArray[np.int64]
+    iou: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class SharedPairs:
+    """P pairs with D_p detections and G_p objects each, as ranges of two index arrays.
+
+    Attributes:
+        first_detection, num_detections: (P,) range in the detections, which are sorted by pair.
+        first_truth, num_truths: (P,) range in ``truth_order``.
+        truth_order: (G,) objects sorted by pair, in file order inside a pair.
+    """
+
+    first_detection: NDArray[np.int64]
+    num_detections: NDArray[np.int64]
+    first_truth: NDArray[np.int64]
+    num_truths: NDArray[np.int64]
+    truth_order: NDArray[np.int64]
+
+
+def shared_pairs(detection_pairs: NDArray[np.int64], truth_pairs: NDArray[np.int64]) -> SharedPairs:
+    """Find the pairs that have both. ``detection_pairs`` is sorted, ``truth_pairs`` is not."""
+    order = np.argsort(truth_pairs, kind="stable")
+    pairs, first, count = np.unique(truth_pairs[order], return_index=True, return_counts=True)
+    left = np.searchsorted(detection_pairs, pairs, side="left")
+    number = np.searchsorted(detection_pairs, pairs, side="right") - left
+    shared = number > 0
+    return SharedPairs(left[shared], number[shared], first[shared], count[shared], order)
+
+
+def box_overlaps(
+    pairs: SharedPairs,
+    detection_boxes: NDArray[np.float64],
+    truth_boxes: NDArray[np.float64],
+    crowd: NDArray[np.bool_],
+    minimum: float,
+) -> Overlaps:
+    """Box IoU, in the same arithmetic as pycocotools. Boxes are (N, 4) x, y, width, height."""
+    found = []
+    for detection, truth in _combinations(pairs):
+        iou = _box_iou(detection_boxes[detection], truth_boxes[truth], crowd[truth])
+        near = np.flatnonzero(iou >= minimum)
+        found.append(Overlaps(detection[near], truth[near], iou[near]))
+    return _concatenate(found)
+
+
+def mask_overlaps(
+    pairs: SharedPairs,
+    detection_masks: Callable[[NDArray[np.int64]], Sequence[dict[str, Any]]],
+    truth_masks: Callable[[NDArray[np.int64]], Sequence[dict[str, Any]]],
+    crowd: NDArray[np.bool_],
+    minimum: float,
+) -> Overlaps:
+    """Mask IoU by pycocotools, pair by pair. The two functions give the RLEs of some indices."""
+    from pycocotools import mask as coco_mask
+
+    found = []
+    for i in range(len(pairs.first_detection)):
+        detection = pairs.first_detection[i] + np.arange(pairs.num_detections[i])
+        start = pairs.first_truth[i]
+        truth = pairs.truth_order[start : start + pairs.num_truths[i]]
+        iou = coco_mask.iou(
+            detection_masks(detection), truth_masks(truth), crowd[truth].astype(np.uint8).tolist()
+        )
+        row, col = np.nonzero(iou >= minimum)
+        if len(row):
+            found.append(Overlaps(detection[row], truth[col], iou[row, col]))
+    return _concatenate(found)
+
+
+def _combinations(
+    pairs: SharedPairs,
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """Every (detection, object) of every pair, in chunks of whole detections, objects fastest."""
+    detection = _ranges(pairs.first_detection, pairs.num_detections)
+    first_truth = np.repeat(pairs.first_truth, pairs.num_detections)
+    num_truths = np.repeat(pairs.num_truths, pairs.num_detections)
+    done = np.cumsum(num_truths)
+    start = 0
+    while start < len(detection):
+        before = done[start - 1] if start else 0
+        stop = max(start + 1, int(np.searchsorted(done, before + CHUNK, side="right")))
+        part = slice(start, stop)
+        truth = pairs.truth_order[_ranges(first_truth[part], num_truths[part])]
+        yield np.repeat(detection[part], num_truths[part]), truth
+        start = stop
+
+
+def _ranges(first: NDArray[np.int64], count: NDArray[np.int64]) -> NDArray[np.int64]:
+    """``first[0], first[0] + 1, ...`` (``count[0]`` numbers), then those of ``first[1]``, ..."""
+    shift = first - (np.cumsum(count) - count)
+    return np.arange(int(count.sum())) + np.repeat(shift, count)
+
+
+def _box_iou(
+    a: NDArray[np.float64], b: NDArray[np.float64], crowd: NDArray[np.bool_]
+) -> NDArray[np.float64]:
+    """IoU of (N, 4) boxes with (N, 4) boxes, row by row; with a crowd it is the share of ``a``."""
+    width = np.minimum(a[:, 2] + a[:, 0], b[:, 2] + b[:, 0]) - np.maximum(a[:, 0], b[:, 0])
+    height = np.minimum(a[:, 3] + a[:, 1], b[:, 3] + b[:, 1]) - np.maximum(a[:, 1], b[:, 1])
+    apart = (width <= 0) | (height <= 0)
+    intersection = width * height
+    area_a = a[:, 2] * a[:, 3]
+    union = np.where(crowd, area_a, area_a + b[:, 2] * b[:, 3] - intersection)
+    return np.divide(intersection, union, out=np.zeros(len(a)), where=~apart)
+
+
+def _concatenate(found: list[Overlaps]) -> Overlaps:
+    if not found:
+        none = np.zeros(0, dtype=np.int64)
+        return Overlaps(none, none, np.zeros(0))
+    return Overlaps(
+        np.concatenate([part.detection for part in found]),
+        np.concatenate([part.truth for part in found]),
+        np.concatenate([part.iou for part in found]),
+    )

@@ -1,0 +1,115 @@
+"""Precision at 101 recall values from matched detections.
+
+Precision rises only at true positives, so the whole curve follows from how many false positives
+stand before each true positive; unmatched detections are only counted, once for all thresholds.
+
+Shapes: D detections, M of them with an overlap, G objects, T thresholds, K categories.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eql_d2.evaluation.matching import UNMATCHED
+
+RECALLS = np.linspace(0.0, 1.0, 101)
+UNDEFINED = -1.0  # precision of a category without objects
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """The detections of each category by falling score.
+
+    Attributes:
+        position: (D,) place of each detection, categories one after the other.
+        category_start: (K + 1,) first place of each category.
+    """
+
+    position: NDArray[np.int64]
+    category_start: NDArray[np.int64]
+
+
+def rank_detections(
+    category: NDArray[np.int64], scores: NDArray[np.float64], num_categories: int
+) -> Ranking:
+    """Rank detections that are sorted by category, image and falling score; ties keep order."""
+    category_start = np.searchsorted(category, np.arange(num_categories + 1))
+    position = np.empty(len(scores), dtype=np.int64)
+    for start, stop in itertools.pairwise(category_start.tolist()):
+        order = np.argsort(-scores[start:stop], kind="stable")
+        position[start + order] = np.arange(start, stop)
+    return Ranking(position, category_start)
+
+
+def precision_at_recalls(
+    ranking: Ranking,
+    counts_unmatched: NDArray[np.bool_],
+    matched_detection: NDArray[np.int64],
+    matched_truth: NDArray[np.int64],
+    ignored: NDArray[np.bool_],
+    num_truths: NDArray[np.int64],
+) -> NDArray[np.float64]:
+    """Interpolated precision.
+
+    Args:
+        ranking: Order of the detections.
+        counts_unmatched: (D,) whether a detection without a match is a false positive.
+        matched_detection: (M,) detections that may have a match.
+        matched_truth: (T, M) their object at each threshold, or UNMATCHED.
+        ignored: (G,) objects whose detections are neither right nor wrong.
+        num_truths: (K,) objects that count.
+
+    Returns:
+        (T, 101, K), UNDEFINED where a category has no object that counts.
+    """
+    num_thresholds, num_categories = len(matched_truth), len(num_truths)
+    precision = np.zeros((num_thresholds, len(RECALLS), num_categories))
+    precision[:, :, num_truths == 0] = UNDEFINED
+    by_place = np.empty(len(counts_unmatched), dtype=bool)
+    by_place[ranking.position] = counts_unmatched
+    unmatched_before = np.concatenate(([0], np.cumsum(by_place)))
+
+    place = ranking.position[matched_detection]
+    order = np.argsort(place)
+    place = place[order]
+    would_count = by_place[place]
+    needed = _needed_true_positives(num_truths)
+    for t in range(num_thresholds):
+        truth = matched_truth[t, order]
+        is_matched = truth != UNMATCHED
+        rescued = np.concatenate(([0], np.cumsum(would_count & is_matched)))
+        right = np.flatnonzero(is_matched & ~ignored[truth])
+        first = np.searchsorted(place, ranking.category_start)  # matched before each category
+        wrong_before = unmatched_before[place[right] + 1] - rescued[right + 1]
+        wrong_at_start = unmatched_before[ranking.category_start] - rescued[first]
+        edges = np.searchsorted(right, first)
+        for k in np.flatnonzero((num_truths > 0) & (np.diff(edges) > 0)):
+            wrong = wrong_before[edges[k] : edges[k + 1]] - wrong_at_start[k]
+            precision[t, :, k] = _interpolate(wrong, needed[num_truths[k]])
+    return precision
+
+
+def _interpolate(wrong: NDArray[np.int64], needed: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Highest precision at or after each recall value.
+
+    Args:
+        wrong: (N,) false positives before each true positive.
+        needed: (101,) true positives that reach each recall value.
+    """
+    right = np.arange(1.0, len(wrong) + 1)
+    curve = right / (wrong + right + np.spacing(1))
+    curve = np.maximum.accumulate(curve[::-1])[::-1]
+    reached = needed <= len(wrong)
+    return np.where(reached, curve[np.where(reached, needed - 1, 0)], 0.0)
+
+
+def _needed_true_positives(num_truths: NDArray[np.int64]) -> dict[int, NDArray[np.int64]]:
+    """For each number of objects, (101,) the fewest true positives with recall >= each value."""
+    return {
+        int(n): np.searchsorted(np.arange(1, n + 1) / n, RECALLS, side="left") + 1
+        for n in np.unique(num_truths[num_truths > 0])
+    }

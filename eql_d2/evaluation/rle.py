@@ -1,0 +1,168 @@
+"""Run-length encoded masks: check them, measure them, make them from annotations.
+
+A compressed RLE is a string of 6-bit characters. pycocotools trusts it: a cut string is read past
+its end, and two masks whose runs do not add up to the same number of pixels are compared for ever.
+So every string that comes from a file passes :func:`measure_rles` first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+CHUNK = 16384  # strings decoded at once: bounds the memory
+FIRST_CHARACTER = 48  # "0"; the format uses the 64 characters from here
+MORE, SIGN, VALUE_BITS, BITS = 0x20, 0x10, 0x1F, 5
+LARGEST_COORDINATE = 1e6  # pycocotools allocates in proportion to a polygon's length
+LARGEST_RUN = 2**31  # pycocotools counts in 32 bits
+LONGEST_NUMBER = 7  # characters; pycocotools' own limit for 32-bit counts
+
+
+@dataclass(frozen=True)
+class RleSizes:
+    """Pixels of N masks.
+
+    Attributes:
+        areas: (N,) int64 pixels inside the mask.
+        totals: (N,) int64 pixels of the image the mask was made for; -1 if the string is broken.
+    """
+
+    areas: NDArray[np.int64]
+    totals: NDArray[np.int64]
+
+
+def measure_rles(counts: Sequence[bytes]) -> RleSizes:
+    """Decode the run lengths of compressed RLE strings, all together, and sum them."""
+    areas = np.zeros(len(counts), dtype=np.int64)
+    totals = np.full(len(counts), -1, dtype=np.int64)
+    for first in range(0, len(counts), CHUNK):
+        chunk = counts[first : first + CHUNK]
+        lengths = np.fromiter(map(len, chunk), dtype=np.int64, count=len(chunk))
+        codes = np.frombuffer(b"".join(chunk), dtype=np.uint8) - np.uint8(FIRST_CHARACTER)
+        good = _well_formed(codes, lengths)
+        if not good.all():
+            codes = codes[np.repeat(good, lengths)]
+        index = first + np.flatnonzero(good)
+        if len(index):
+            areas[index], totals[index] = _sum_runs(codes, lengths[good])
+    return RleSizes(areas, totals)
+
+
+def _well_formed(codes: NDArray[np.uint8], lengths: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """(N,) strings that are not empty, use the alphabet only and end with a finished number."""
+    good = lengths > 0
+    stops = np.cumsum(lengths)
+    foreign = np.flatnonzero(codes > (MORE | VALUE_BITS))
+    good[np.searchsorted(stops, foreign, side="right")] = False
+    good[good] = (codes[stops[good] - 1] & MORE) == 0
+    ends = np.flatnonzero((codes & MORE) == 0)
+    too_long = ends[np.diff(ends, prepend=-1) > LONGEST_NUMBER]
+    good[np.searchsorted(stops, too_long, side="right")] = False
+    return good
+
+
+def _sum_runs(
+    codes: NDArray[np.uint8], lengths: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Areas and totals (-1 where a run is negative) of well-formed strings joined in ``codes``."""
+    last = np.flatnonzero((codes & MORE) == 0)
+    first = np.concatenate(([0], last[:-1] + 1))
+    values = (codes[first] & VALUE_BITS).astype(np.int64)
+    width = last - first
+    for place in range(1, int(width.max()) + 1):
+        longer = np.flatnonzero(width >= place)
+        digit = (codes[first[longer] + place] & VALUE_BITS).astype(np.int64)
+        values[longer] |= digit << (BITS * place)
+    negative = np.flatnonzero(codes[last] & SIGN)
+    values[negative] -= np.int64(1) << (BITS * (width[negative] + 1))
+
+    # Number m > 2 of a mask is the difference to number m - 2, so the runs inside the mask (odd m)
+    # and those outside it (even m) are two running sums; number 0 stands for itself.
+    begin = np.searchsorted(last, np.cumsum(lengths) - lengths)
+    count = np.diff(begin, append=len(last))
+    place_in_mask = np.arange(len(last)) - np.repeat(begin, count)
+    odd = (place_in_mask & 1) == 1
+    areas, bad_inside = _sum_running_sums(values[odd], count // 2)
+    outside, bad_outside = _sum_running_sums(values[~odd & (place_in_mask > 0)], (count - 1) // 2)
+    totals = areas + outside + values[begin]
+    totals[bad_inside | bad_outside | (values[begin] < 0)] = -1
+    return areas, totals
+
+
+def _sum_running_sums(
+    steps: NDArray[np.int64], count: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Sum of the running sums of each segment of ``count`` steps; whether one is negative."""
+    stop = np.cumsum(count)
+    start = stop - count
+    running = np.concatenate(([0], np.cumsum(steps)))
+    runs = running[1:] - np.repeat(running[start], count)
+    sums = np.concatenate(([0], np.cumsum(runs)))
+    bad = np.zeros(len(count), dtype=bool)
+    bad[np.searchsorted(stop, np.flatnonzero(runs < 0), side="right")] = True
+    return sums[stop] - sums[start], bad
+
+
+def usable_segmentation(segmentation: Any, height: int, width: int) -> bool:
+    """Whether an annotation's segmentation is a mask of an image of this size.
+
+    That is one or more polygons of at least three finite points, or an RLE of that very size whose
+    runs add up to it.
+    """
+    if isinstance(segmentation, list):
+        return bool(segmentation) and all(_is_polygon(part) for part in segmentation)
+    if not is_rle(segmentation) or list(segmentation["size"]) != [height, width]:
+        return False
+    return bool(measure_rles([compressed_counts(segmentation)]).totals[0] == height * width)
+
+
+def _is_polygon(part: object) -> bool:
+    if not isinstance(part, list) or len(part) < 6 or len(part) % 2:
+        return False
+    try:
+        return bool(all(-LARGEST_COORDINATE < x < LARGEST_COORDINATE for x in part))
+    except TypeError:
+        return False
+
+
+def annotation_rle(segmentation: Any, height: int, width: int) -> dict[str, Any]:
+    """The compressed RLE of a :func:`usable_segmentation`; of anything else an empty mask."""
+    from pycocotools import mask as coco_mask
+
+    if not usable_segmentation(segmentation, height, width):
+        segmentation = {"size": [height, width], "counts": [height * width]}
+    if isinstance(segmentation, list):
+        return coco_mask.merge(coco_mask.frPyObjects(segmentation, height, width))
+    return {"size": [height, width], "counts": compressed_counts(segmentation)}
+
+
+def is_rle(value: object) -> bool:
+    """Whether ``value`` has the form of an RLE, compressed or not; counts may still be wrong."""
+    if not isinstance(value, dict) or not isinstance(value.get("size"), (list, tuple)):
+        return False
+    size, counts = value["size"], value.get("counts")
+    good_counts = isinstance(counts, (str, bytes)) or (
+        isinstance(counts, list)
+        and all(type(run) is int and 0 <= run < LARGEST_RUN for run in counts)
+    )
+    good_size = len(size) == 2 and all(type(side) is int and side > 0 for side in size)
+    return good_counts and good_size and size[0] * size[1] < LARGEST_RUN
+
+
+def compressed_counts(rle: dict[str, Any]) -> bytes:
+    """The counts of an RLE that passes :func:`is_rle`, as compressed bytes."""
+    from pycocotools import mask as coco_mask
+
+    counts = rle["counts"]
+    if isinstance(counts, str):
+        # Characters outside ASCII become bytes outside the alphabet, which measure_rles refuses.
+        return counts.encode("utf-8", "surrogatepass")
+    if isinstance(counts, bytes):
+        return counts
+    return coco_mask.frPyObjects({"size": list(rle["size"]), "counts": counts}, *rle["size"])[
+        "counts"
+    ]
