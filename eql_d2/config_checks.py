@@ -26,6 +26,18 @@ def config_problems(cfg: CfgNode) -> list[str]:
     ]
 
 
+def mask_problems(cfg: CfgNode, has_masks: Mapping[str, bool]) -> list[str]:
+    """Return which annotation files lack the masks that ``MODEL.MASK_ON`` asks for."""
+    if not cfg.MODEL.MASK_ON:
+        return []
+    return [
+        f"MODEL.MASK_ON is True but {name} has instances without a segmentation; set it to False "
+        "to train boxes alone"
+        for name, there in has_masks.items()
+        if not there
+    ]
+
+
 def fit_problems(
     cfg: CfgNode,
     test_json: Path,

@@ -16,7 +16,7 @@ from fvcore.common.config import CfgNode
 
 from eql_d2.categories import CategoryStatistics
 from eql_d2.config import KEYS, get_value
-from eql_d2.config_checks import config_problems, fit_problems
+from eql_d2.config_checks import config_problems, fit_problems, mask_problems
 from eql_d2.data import DetectionData, generate_longtail_shapes, load_detection_data
 from eql_d2.errors import ConfigError
 from eql_d2.evaluation import evaluate
@@ -75,9 +75,12 @@ def prepare_experiment(cfg: CfgNode, *, training: bool) -> Experiment:
         )
     statistics = _statistics(cfg, train)
     named_ids = {"MODEL.EQL.STATISTICS": statistics.category_ids}
+    has_masks = {f"DATA.TEST_JSON {test.json_path}": test.has_masks}
     if train is not None:
         named_ids[f"DATA.TRAIN_JSON {train.json_path}"] = train.category_ids
+        has_masks[f"DATA.TRAIN_JSON {train.json_path}"] = train.has_masks
     problems = fit_problems(cfg, test.json_path, test.category_ids, named_ids)
+    problems += mask_problems(cfg, has_masks)
     if problems:
         raise ConfigError(problems)
     return Experiment(train, test, statistics, resolve_lambda(cfg, statistics))

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from eql_d2.config import add_eql_config, detectron2_defaults
-from eql_d2.config_checks import config_problems, fit_problems
+from eql_d2.config_checks import config_problems, fit_problems, mask_problems
 
 
 @pytest.fixture
@@ -95,3 +95,12 @@ def test_category_lists_that_differ_are_named_with_examples(cfg):
     assert "MODEL.EQL.STATISTICS has 4 categories" in problem
     assert "[9]" in problem
     assert "[10, 11]" in problem
+
+
+def test_masks_are_needed_only_where_they_are_trained(cfg):
+    cfg.MODEL.MASK_ON = True
+    assert mask_problems(cfg, {"train.json": True}) == []
+    (problem,) = mask_problems(cfg, {"train.json": False, "test.json": True})
+    assert "train.json" in problem
+    cfg.MODEL.MASK_ON = False
+    assert mask_problems(cfg, {"train.json": False}) == []
