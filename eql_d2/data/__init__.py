@@ -1,6 +1,7 @@
 """Reading, checking and generating COCO and LVIS annotation files."""
 
 from eql_d2.data.loading import load_detection_data
+from eql_d2.data.longtail_shapes import generate_longtail_shapes
 from eql_d2.data.masks import decode_mask, encode_rle
 from eql_d2.data.records import DetectionData, ImageRecord, Instance
 
@@ -10,5 +11,6 @@ __all__ = [
     "Instance",
     "decode_mask",
     "encode_rle",
+    "generate_longtail_shapes",
     "load_detection_data",
 ]

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterable
 from pathlib import Path
 
-from eql_d2.categories import CategoryStatistics, paused_garbage_collection, read_json
+from eql_d2.categories import GROUP_NAMES, CategoryStatistics, paused_garbage_collection, read_json
 from eql_d2.data.image_paths import ImageFinder
 from eql_d2.data.reading import (
     check_lvis_fields,
@@ -67,6 +67,7 @@ def load_detection_data(
             images=list(images.values()),
             statistics=_statistics(names, images.values()),
             federated=num_federated > 0,
+            has_frequency=all(c.get("frequency") in GROUP_NAMES for c in content["categories"]),
         )
     _log(data, num_federated, report)
     return data

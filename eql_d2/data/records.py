@@ -48,14 +48,16 @@ class DetectionData:
         json_path: the file.
         images: all its images, also those without instances, in the file's order.
         statistics: counts of the instances that were kept, without crowd regions.
-        federated: every image says which categories are known to be absent and which are not
-            annotated exhaustively, as LVIS does. If not, images are exhaustively annotated.
+        federated: images say which categories are known to be absent and which are not annotated
+            exhaustively, as LVIS does. Images that say neither are exhaustively annotated.
+        has_frequency: every category says to which of the groups r, c, f it belongs, as LVIS does.
     """
 
     json_path: Path
     images: list[ImageRecord]
     statistics: CategoryStatistics
     federated: bool
+    has_frequency: bool = False
 
     @property
     def category_ids(self) -> tuple[int, ...]:
