@@ -1,0 +1,71 @@
+"""Checkpoints that describe themselves, and weights that are refused when they do not fit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+from eql_d2.checkpoint import METADATA_KEY
+from eql_d2.engines.d2.compat import DetectionCheckpointer
+from eql_d2.errors import UserError
+
+# What only a trained detector has: ImageNet weights rightly lack these parts.
+HEAD_PREFIXES = ("roi_heads.", "proposal_generator.")
+
+
+class Checkpointer(DetectionCheckpointer):
+    """Detectron2's checkpointer with our metadata in every file and a strict mode for testing."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        save_dir: str = "",
+        *,
+        metadata: dict[str, Any] | None = None,
+        strict: bool = False,
+        **checkpointables: Any,
+    ) -> None:
+        """Describe what to save.
+
+        Args:
+            model: with or without its parallel wrapper.
+            save_dir: ``OUTPUT_DIR``.
+            metadata: :func:`eql_d2.checkpoint.checkpoint_metadata`, saved in every file.
+            strict: refuse weights that leave a part of the model as it was initialised. Without
+                it, mismatched parts are skipped with a warning, as fine-tuning wants.
+            checkpointables: objects with ``state_dict``, saved and resumed by their names.
+        """
+        super().__init__(model, save_dir, **checkpointables)
+        self._metadata = metadata
+        self._strict = strict
+
+    def save(self, name: str, **extra: Any) -> None:
+        """Save ``name.pth`` and name it in ``last_checkpoint``."""
+        if self._metadata is not None:
+            iteration = extra.get("iteration", self._metadata.get("iteration"))
+            extra[METADATA_KEY] = {**self._metadata, "iteration": iteration}
+        super().save(name, **extra)
+
+    def _log_incompatible_keys(self, incompatible: Any) -> None:
+        if self._strict:
+            problems = _problems(incompatible)
+            if problems:
+                raise UserError("; ".join(problems))
+        super()._log_incompatible_keys(incompatible)
+
+
+def _problems(incompatible: Any) -> list[str]:
+    problems = [
+        f"{name} has shape {list(found)} in the weights but {list(wanted)} in the model"
+        for name, found, wanted in incompatible.incorrect_shapes
+    ]
+    missing = [k for k in incompatible.missing_keys if k.startswith(HEAD_PREFIXES)]
+    if missing:
+        problems.append(f"{len(missing)} parameters are not in the weights (first: {missing[0]})")
+    if problems:
+        problems.append(
+            "these weights were trained with another configuration; check MODEL.EQL.LOSS.NAME "
+            "(which decides the classifier's width), the number of categories and the mask head"
+        )
+    return problems

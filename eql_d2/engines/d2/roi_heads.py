@@ -1,0 +1,86 @@
+"""ROI heads for ``MODEL.ROI_HEADS.NAME``: ``EQLROIHeads`` and ``EQLCascadeROIHeads``.
+
+They are Detectron2's heads with another last layer. Importing this module registers them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+from eql_d2.engines.d2.compat import (
+    ROI_HEADS_REGISTRY,
+    CascadeROIHeads,
+    ShapeSpec,
+    StandardROIHeads,
+)
+from eql_d2.engines.d2.output_layers import EQLFastRCNNOutputLayers
+from eql_d2.engines.d2.statistics import with_num_classes
+from eql_d2.errors import ConfigError
+
+
+@ROI_HEADS_REGISTRY.register()
+class EQLROIHeads(StandardROIHeads):
+    """Detectron2's box and mask heads, with the loss that ``MODEL.EQL.LOSS.NAME`` names."""
+
+    @classmethod
+    def from_config(cls, cfg: Any, input_shape: dict[str, ShapeSpec]) -> dict[str, Any]:
+        """Translate a configuration tree to arguments; see :mod:`eql_d2.engines.d2.statistics`."""
+        return super().from_config(with_num_classes(cfg), input_shape)
+
+    @classmethod
+    def _init_box_head(cls, cfg: Any, input_shape: dict[str, ShapeSpec]) -> dict[str, Any]:
+        parts = super()._init_box_head(cfg, input_shape)
+        parts["box_predictor"] = EQLFastRCNNOutputLayers(cfg, parts["box_head"].output_shape)
+        return parts
+
+
+@ROI_HEADS_REGISTRY.register()
+class EQLCascadeROIHeads(CascadeROIHeads):
+    """Cascade R-CNN heads: the same loss in every stage, scores averaged over the stages.
+
+    The stages' losses are logged as ``loss_cls_stage0`` and so on, their statistics as
+    ``stage0/cls/...``.
+    """
+
+    @classmethod
+    def from_config(cls, cfg: Any, input_shape: dict[str, ShapeSpec]) -> dict[str, Any]:
+        """Translate a configuration tree to arguments; see :mod:`eql_d2.engines.d2.statistics`."""
+        return super().from_config(with_num_classes(cfg), input_shape)
+
+    @classmethod
+    def _init_box_head(cls, cfg: Any, input_shape: dict[str, ShapeSpec]) -> dict[str, Any]:
+        _check_cascade(cfg)
+        parts = super()._init_box_head(cfg, input_shape)
+        heads: list[nn.Module] = parts["box_heads"]
+        stock: list[nn.Module] = parts["box_predictors"]
+        parts["box_predictors"] = [
+            EQLFastRCNNOutputLayers(
+                cfg, head.output_shape, box2box_transform=predictor.box2box_transform
+            )
+            for head, predictor in zip(heads, stock, strict=True)
+        ]
+        return parts
+
+
+def _check_cascade(cfg: Any) -> None:
+    problems = []
+    box_head, cascade = cfg.MODEL.ROI_BOX_HEAD, cfg.MODEL.ROI_BOX_CASCADE_HEAD
+    if not box_head.CLS_AGNOSTIC_BBOX_REG:
+        problems.append(
+            "EQLCascadeROIHeads needs MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG True: each stage "
+            "refines one box a ROI"
+        )
+    if len(cascade.BBOX_REG_WEIGHTS) != len(cascade.IOUS):
+        problems.append(
+            f"MODEL.ROI_BOX_CASCADE_HEAD has {len(cascade.IOUS)} IOUS but "
+            f"{len(cascade.BBOX_REG_WEIGHTS)} BBOX_REG_WEIGHTS; give one of each a stage"
+        )
+    if cascade.IOUS[0] != cfg.MODEL.ROI_HEADS.IOU_THRESHOLDS[0]:
+        problems.append(
+            f"the first of MODEL.ROI_BOX_CASCADE_HEAD.IOUS ({cascade.IOUS[0]}) must be "
+            f"MODEL.ROI_HEADS.IOU_THRESHOLDS ({cfg.MODEL.ROI_HEADS.IOU_THRESHOLDS[0]})"
+        )
+    if problems:
+        raise ConfigError(problems)

@@ -1,0 +1,93 @@
+"""How image counts reach ``from_config``, which sees a configuration and nothing else.
+
+Detectron2 builds every part of a model from ``cfg`` alone. The loss needs image counts, which are
+no configuration. :func:`eql_d2.engines.d2.run` therefore writes the counts of its experiment once
+to ``OUTPUT_DIR/category_statistics.json`` and lets ``MODEL.EQL.STATISTICS`` name that file in the
+tree that models are built from; every process reads those few kilobytes instead of the
+annotations. The saved ``config.yaml`` keeps what the user wrote.
+
+Whoever uses the heads in a training script of their own sets ``MODEL.EQL.STATISTICS`` to a bundled
+table or to an annotation file, and needs nothing else of this package. No dataset name is read.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from eql_d2.categories import CategoryStatistics, table_names
+from eql_d2.errors import ConfigError
+
+STATISTICS_FILE = "category_statistics.json"
+
+
+def write_statistics(statistics: CategoryStatistics, directory: str | Path) -> Path:
+    """Write ``directory/category_statistics.json`` and return its path."""
+    path = Path(directory) / STATISTICS_FILE
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(statistics.to_dict(), indent=1), "utf-8")
+    temporary.replace(path)
+    return path
+
+
+def statistics_from_config(cfg: Any) -> CategoryStatistics:
+    """Return the image counts that ``MODEL.EQL.STATISTICS`` names.
+
+    Args:
+        cfg: Detectron2's tree with the keys of :func:`eql_d2.config.add_eql_config`.
+
+    Raises:
+        ConfigError: no counts can be found, or there are not as many as
+            ``MODEL.ROI_HEADS.NUM_CLASSES`` says.
+        DataError: the file cannot be read.
+    """
+    source = cfg.MODEL.EQL.STATISTICS
+    if source == "train":
+        source = cfg.DATA.TRAIN_JSON
+        if not source:
+            raise ConfigError(
+                "MODEL.EQL.STATISTICS is train but DATA.TRAIN_JSON is empty; set the former to "
+                f"one of {', '.join(table_names())} or to the path of an annotation file"
+            )
+    statistics = _read(source, _modified(source))
+    num_classes = cfg.MODEL.ROI_HEADS.NUM_CLASSES
+    if num_classes not in (-1, len(statistics)):
+        raise ConfigError(
+            f"MODEL.ROI_HEADS.NUM_CLASSES is {num_classes} but MODEL.EQL.STATISTICS {source} has "
+            f"{len(statistics)} categories; set it to {len(statistics)}"
+        )
+    return statistics
+
+
+def with_num_classes(cfg: Any) -> Any:
+    """Return ``cfg`` with ``NUM_CLASSES`` -1 ("as many as the data have") spelled out.
+
+    Raises:
+        ConfigError, DataError: as :func:`statistics_from_config`.
+    """
+    statistics = statistics_from_config(cfg)
+    if len(statistics) == cfg.MODEL.ROI_HEADS.NUM_CLASSES:
+        return cfg
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.MODEL.ROI_HEADS.NUM_CLASSES = len(statistics)
+    return cfg
+
+
+def _modified(source: str) -> float:
+    path = Path(source)
+    return path.stat().st_mtime if path.is_file() else 0.0
+
+
+@lru_cache(maxsize=4)  # a cascade asks three times, and an annotation file can take half a minute
+def _read(source: str, modified: float) -> CategoryStatistics:
+    del modified  # part of the cache key: a file that changed is read again
+    if source in table_names():
+        return CategoryStatistics.from_table(source)
+    path = Path(source)
+    if path.name == STATISTICS_FILE and path.is_file():
+        return CategoryStatistics.from_dict(json.loads(path.read_text("utf-8")))
+    return CategoryStatistics.from_json(path)

@@ -1,0 +1,204 @@
+"""What one process does: build the model, train it, and run it over its share of the test set."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import sys
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.data import Sampler
+
+from eql_d2.engines.d2.checkpointer import Checkpointer
+from eql_d2.engines.d2.compat import (
+    CommonMetricPrinter,
+    DatasetMapper,
+    EventWriter,
+    HookBase,
+    JSONWriter,
+    RepeatFactorTrainingSampler,
+    TensorboardXWriter,
+    TrainingSampler,
+    build_detection_test_loader,
+    build_detection_train_loader,
+    build_lr_scheduler,
+    build_model,
+    build_optimizer,
+    comm,
+    hooks,
+    inference_on_dataset,
+    seed_all_rng,
+)
+from eql_d2.engines.d2.datasets import PackedDataset
+from eql_d2.engines.d2.evaluator import RESULTS_FILE, DetectionWriter, join_shards, shard_path
+from eql_d2.engines.d2.job import Job
+from eql_d2.engines.d2.trainer import Trainer, parallel_model
+from eql_d2.evaluation import ResultsWriter
+from eql_d2.experiment import finish_evaluation
+
+logger = logging.getLogger("eql_d2")
+
+METRICS_FILE = "metrics.jsonl"
+
+
+def work(job: Job) -> None:
+    """Do this process's part of ``job``; its detections are left in a shard on disk."""
+    with _logging(job.output_dir):
+        _seed(job.cfg.SEED, 0)
+        torch.backends.cudnn.benchmark = job.cfg.CUDNN_BENCHMARK and job.train is not None
+        model = build_model(job.cfg)
+        if job.train is None:
+            Checkpointer(model, metadata=job.metadata, strict=True).load(job.cfg.MODEL.WEIGHTS)
+        else:
+            train(job, model)
+        write_detections(job, model)
+
+
+def train(job: Job, model: nn.Module) -> None:
+    """Train ``model`` as the configuration says, from where its checkpoints left off if asked."""
+    cfg = job.cfg
+    optimizer = build_optimizer(cfg, model)
+    scheduler = build_lr_scheduler(cfg, optimizer)
+    parallel = parallel_model(model)
+    loader = _ResumableLoader(job)
+    trainer = Trainer(parallel, loader, optimizer, mixed_precision=cfg.SOLVER.AMP.ENABLED)
+    checkpointer = Checkpointer(
+        parallel, cfg.OUTPUT_DIR, metadata=job.metadata, trainer=weakref.proxy(trainer)
+    )
+    trainer.register_hooks(_hooks(job, model, optimizer, scheduler, checkpointer))
+    state = checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=job.resume)
+    start = state.get("iteration", -1) + 1 if job.resume else 0
+    if start:
+        loader.start = start
+        _seed(cfg.SEED, start)
+        logger.info(f"resuming at iteration {start} of {cfg.SOLVER.MAX_ITER}")
+    trainer.train(start, cfg.SOLVER.MAX_ITER)
+
+
+def write_detections(job: Job, model: nn.Module) -> None:
+    """Run ``model`` over this process's share of the test images."""
+    cfg = job.cfg
+    loader = build_detection_test_loader(
+        dataset=PackedDataset(job.test),
+        mapper=DatasetMapper(cfg, is_train=False),
+        num_workers=cfg.DATALOADER.NUM_WORKERS,
+    )
+    directory = job.output_dir / RESULTS_FILE.parent
+    directory.mkdir(parents=True, exist_ok=True)
+    shard = shard_path(directory, comm.get_rank(), comm.get_world_size())
+    with ResultsWriter(shard, job.category_ids) as writer:
+        inference_on_dataset(model, loader, DetectionWriter(writer))
+
+
+class _ResumableLoader:
+    """Training batches, whose order depends on the iteration at which they begin.
+
+    A resumed run must not see the images again that the first run began with, so the sampler's
+    seed is ``SEED`` plus the first iteration.
+    """
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        self.start = 0
+
+    def __iter__(self) -> Iterator[list[dict[str, Any]]]:
+        cfg, train = self._job.cfg, self._job.train
+        assert train is not None
+        dataset = PackedDataset(train)
+        return iter(
+            build_detection_train_loader(
+                dataset=dataset,
+                mapper=DatasetMapper(cfg, is_train=True),
+                sampler=self._sampler(len(dataset)),
+                total_batch_size=cfg.SOLVER.IMS_PER_BATCH,
+                aspect_ratio_grouping=cfg.DATALOADER.ASPECT_RATIO_GROUPING,
+                num_workers=cfg.DATALOADER.NUM_WORKERS,
+            )
+        )
+
+    def _sampler(self, size: int) -> Sampler:
+        seed = self._job.cfg.SEED
+        seed = None if seed < 0 else seed + self.start  # None: drawn, and shared by all processes
+        if self._job.repeat_factors is not None:
+            return RepeatFactorTrainingSampler(self._job.repeat_factors, seed=seed)
+        return TrainingSampler(size, seed=seed)
+
+
+def _hooks(
+    job: Job, model: nn.Module, optimizer: Any, scheduler: Any, checkpointer: Checkpointer
+) -> list[HookBase]:
+    cfg = job.cfg
+    made: list[HookBase] = [hooks.IterationTimer(), hooks.LRScheduler(optimizer, scheduler)]
+    if comm.is_main_process():
+        made.append(hooks.PeriodicCheckpointer(checkpointer, cfg.SOLVER.CHECKPOINT_PERIOD))
+    if cfg.TEST.EVAL_PERIOD > 0:
+        made.append(
+            hooks.EvalHook(
+                cfg.TEST.EVAL_PERIOD, lambda: _evaluate_now(job, model), eval_after_train=False
+            )
+        )
+    if comm.is_main_process():
+        period = cfg.MODEL.EQL.LOG_PERIOD
+        made.append(hooks.PeriodicWriter(_writers(job, period), period=period))
+    return made
+
+
+def _evaluate_now(job: Job, model: nn.Module) -> dict[str, float]:
+    """Evaluate during training; the other processes wait for the first at the hook's barrier."""
+    write_detections(job, model)
+    comm.synchronize()
+    if not comm.is_main_process():
+        return {}
+    results = join_shards(job.output_dir / RESULTS_FILE.parent, comm.get_world_size())
+    metrics = finish_evaluation(job.cfg, job.load_experiment(), results)
+    return {name: value for name, value in metrics.items() if value is not None}
+
+
+def _writers(job: Job, period: int) -> list[EventWriter]:
+    log = job.output_dir / METRICS_FILE
+    if not job.resume:
+        log.unlink(missing_ok=True)
+    writers: list[EventWriter] = [
+        CommonMetricPrinter(job.cfg.SOLVER.MAX_ITER, window_size=period),
+        JSONWriter(str(log), window_size=period),
+    ]
+    if importlib.util.find_spec("tensorboard") is not None:
+        writers.append(TensorboardXWriter(str(job.output_dir), window_size=period))
+    return writers
+
+
+def _seed(seed: int, start: int) -> None:
+    """Seed all generators of this process: differently on each, and after a resumption."""
+    seed_all_rng(None if seed < 0 else seed + comm.get_rank() + start)
+
+
+@contextmanager
+def _logging(output_dir: Path) -> Iterator[None]:
+    """Send this process's log to ``OUTPUT_DIR/log.txt``; the first process also prints it."""
+    rank = comm.get_rank()
+    output_dir.mkdir(parents=True, exist_ok=True)
+    name = "log.txt" if rank == 0 else f"log.txt.rank{rank}"
+    handlers: list[logging.Handler] = [logging.FileHandler(output_dir / name, encoding="utf-8")]
+    if rank == 0 and not logging.getLogger().handlers:
+        handlers.append(logging.StreamHandler(sys.stdout))
+    loggers = [logging.getLogger(n) for n in ("eql_d2", "detectron2", "fvcore")]
+    for handler in handlers:
+        handler.setFormatter(logging.Formatter("[%(asctime)s %(name)s] %(message)s"))
+    for one in loggers:
+        one.setLevel(logging.INFO)
+        for handler in handlers:
+            one.addHandler(handler)
+    try:
+        yield
+    finally:
+        for one in loggers:
+            for handler in handlers:
+                one.removeHandler(handler)
+        for handler in handlers:
+            handler.close()
