@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -117,13 +116,14 @@ def _as_array(values: Sequence[Any]) -> tuple[str, NDArray[Any] | None]:
 
 
 def _is_integer(value: object) -> bool:
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, Real):
+    if not _is_finite_number(value):
         return False
-    return _is_finite_number(value) and value == int(value) and abs(value) < LARGEST_INTEGER
+    assert isinstance(value, (int, float, np.number))
+    return bool(value == int(value) and abs(int(value)) < LARGEST_INTEGER)
 
 
 def _is_finite_number(value: object) -> bool:
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, Real):
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.number)):
         return False
     try:
         return bool(np.isfinite(float(value)))

@@ -37,7 +37,7 @@ def read_json(path: str | os.PathLike[str], what: str, error: type[UserError]) -
         UserError: (as ``error``) The file cannot be opened or is not json.
     """
     try:
-        with paused_garbage_collection(), open(path, encoding="utf-8") as file:
+        with paused_garbage_collection(), open(path, encoding="utf-8-sig") as file:
             return json.load(file)
     except OSError as problem:
         raise error(f"{what} {path} cannot be read: {problem.strerror or problem}") from problem

@@ -95,7 +95,7 @@ def _random_truth(rng: np.random.Generator, size: int) -> Json:
             "id": image_id,
             "height": size,
             "width": size,
-            "neg_category_ids": some(0.4) + [999],
+            "neg_category_ids": [*some(0.4), 999],
             "not_exhaustive_category_ids": some(0.2),
         }
         for image_id in image_ids

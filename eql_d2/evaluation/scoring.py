@@ -1,0 +1,194 @@
+"""From detections and objects as arrays to an :class:`Evaluation`.
+
+Shapes: T IoU thresholds, K categories, A area ranges.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eql_d2.evaluation.ground_truth import GroundTruth
+from eql_d2.evaluation.matching import match, plan_rounds
+from eql_d2.evaluation.overlaps import Overlaps, box_overlaps, mask_overlaps, shared_pairs
+from eql_d2.evaluation.precision import precision_at_recalls, rank_detections
+from eql_d2.evaluation.report import (
+    AREA_RANGES,
+    IOU_THRESHOLDS,
+    CategoryRow,
+    Evaluation,
+    describe_support,
+    mean_precision,
+    summarize,
+)
+from eql_d2.evaluation.results import Detections
+from eql_d2.evaluation.rle import annotation_rle
+
+logger = logging.getLogger("eql_d2.evaluation")
+
+UNLABELLED_WARNING = 0.99  # share of detections on pairs nobody looked at: ids are likely off
+
+
+def evaluate_arrays(
+    truth: GroundTruth,
+    detections: Detections,
+    iou_types: Sequence[str],
+    max_detections: int,
+) -> Evaluation:
+    """Score detections; the arguments are those of :func:`eql_d2.evaluation.evaluate`."""
+    limited = highest_scores(detections.image, detections.scores, max_detections)
+    labelled = _labelled(truth, detections, limited)
+    kept = limited[labelled]
+    warnings = _warnings(len(limited), len(kept))
+    num_truths = _objects_that_count(truth, truth.ignored)
+    support = describe_support(num_truths > 0, truth.groups)
+    metrics: dict[str, float | None] = {}
+    per_category: dict[str, list[float | None]] = {}
+    for kind in iou_types:
+        precision = _precision(truth, detections, kept, kind)
+        values = summarize(precision, truth.groups)
+        metrics |= {f"{kind}/{name}": value for name, value in values.items()}
+        per_category[kind] = [
+            mean_precision(precision[0][:, :, k]) for k in range(len(truth.category_ids))
+        ]
+    rows = _category_rows(truth, detections.category[kept], per_category)
+    return Evaluation(metrics, support, rows, warnings)
+
+
+def highest_scores(
+    image: NDArray[np.int64], scores: NDArray[np.float64], limit: int
+) -> NDArray[np.int64]:
+    """Indices, rising, of the ``limit`` highest scores of each image; ties in file order."""
+    crowded = np.bincount(image) > limit
+    if not crowded.any():
+        return np.arange(len(scores))
+    index = np.flatnonzero(crowded[image])
+    order = index[np.lexsort((-scores[index], image[index]))]
+    place = np.arange(len(order)) - np.searchsorted(image[order], image[order])
+    kept = np.ones(len(scores), dtype=bool)
+    kept[order[place >= limit]] = False
+    return np.flatnonzero(kept)
+
+
+def _labelled(
+    truth: GroundTruth, detections: Detections, index: NDArray[np.int64]
+) -> NDArray[np.bool_]:
+    """Whether it is known if the image of each detection shows its category."""
+    image = detections.image[index]
+    pairs = detections.category[index] * len(truth.image_ids) + image
+    known = np.concatenate((truth.pairs, truth.negative_pairs))
+    return truth.exhaustive[image] | np.isin(pairs, known)
+
+
+def _warnings(num_detections: int, num_labelled: int) -> tuple[str, ...]:
+    unlabelled = num_detections - num_labelled
+    if unlabelled <= UNLABELLED_WARNING * num_detections:
+        return ()
+    warning = (
+        f"{unlabelled} of {num_detections} detections are of categories that are neither annotated "
+        "nor marked absent in their image and so do not count; are the category ids shifted by one?"
+    )
+    logger.warning(warning)
+    return (warning,)
+
+
+def _objects_that_count(truth: GroundTruth, ignored: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """(A, K) objects in each area range."""
+    return np.stack(
+        [
+            np.bincount(
+                truth.category[~(ignored | _outside(truth.areas, area))],
+                minlength=len(truth.category_ids),
+            )
+            for area in AREA_RANGES
+        ]
+    )
+
+
+def _outside(areas: NDArray[np.float64], limits: tuple[float, float]) -> NDArray[np.bool_]:
+    return (areas < limits[0]) | (areas > limits[1])
+
+
+def _precision(
+    truth: GroundTruth, detections: Detections, kept: NDArray[np.int64], kind: str
+) -> list[NDArray[np.float64]]:
+    """Precision (T, 101, K) for each of the A area ranges."""
+    areas = detections.box_areas if kind == "bbox" else detections.mask_areas
+    assert areas is not None
+    kept = kept[(areas[kept] > 0) & np.isfinite(areas[kept])]
+    pairs = detections.category[kept] * len(truth.image_ids) + detections.image[kept]
+    order = np.lexsort((-detections.scores[kept], pairs))
+    kept, pairs = kept[order], pairs[order]
+    plan = plan_rounds(_overlaps(truth, detections, kept, pairs, kind), pairs)
+    ranking = rank_detections(
+        detections.category[kept], detections.scores[kept], len(truth.category_ids)
+    )
+    exhaustive = ~np.isin(pairs, truth.not_exhaustive_pairs)
+    ignored = truth.ignored | truth.without_mask if kind == "segm" else truth.ignored
+    num_truths = _objects_that_count(truth, ignored)
+    return [
+        precision_at_recalls(
+            ranking,
+            exhaustive & ~_outside(areas[kept], limits),
+            plan.detection,
+            match(plan, ignored | _outside(truth.areas, limits), truth.crowd, IOU_THRESHOLDS),
+            ignored | _outside(truth.areas, limits),
+            num_truths[a],
+        )
+        for a, limits in enumerate(AREA_RANGES)
+    ]
+
+
+def _overlaps(
+    truth: GroundTruth,
+    detections: Detections,
+    kept: NDArray[np.int64],
+    pairs: NDArray[np.int64],
+    kind: str,
+) -> Overlaps:
+    shared = shared_pairs(pairs, truth.pairs)
+    if kind == "bbox":
+        assert detections.boxes is not None
+        boxes = detections.boxes[kept]
+        return box_overlaps(shared, boxes, truth.boxes, truth.crowd, IOU_THRESHOLDS[0])
+    masks, segmentations = detections.masks, truth.segmentations
+    assert masks is not None
+    assert segmentations is not None
+
+    def detection_masks(index: NDArray[np.int64]) -> list[dict[str, Any]]:
+        chosen = kept[index]
+        size = truth.sizes[detections.image[chosen[0]]].tolist()
+        return [{"size": size, "counts": masks[i]} for i in chosen]
+
+    def truth_masks(index: NDArray[np.int64]) -> list[dict[str, Any]]:
+        height, width = truth.sizes[truth.image[index[0]]].tolist()
+        return [annotation_rle(segmentations[i], height, width) for i in index]
+
+    return mask_overlaps(shared, detection_masks, truth_masks, truth.crowd, IOU_THRESHOLDS[0])
+
+
+def _category_rows(
+    truth: GroundTruth,
+    detected: NDArray[np.int64],
+    per_category: dict[str, list[float | None]],
+) -> tuple[CategoryRow, ...]:
+    size = len(truth.category_ids)
+    images = np.bincount(np.unique(truth.pairs) // len(truth.image_ids), minlength=size)
+    instances = np.bincount(truth.category, minlength=size)
+    detections = np.bincount(detected, minlength=size)
+    return tuple(
+        CategoryRow(
+            category_id=int(truth.category_ids[k]),
+            name=truth.names[k],
+            group=None if truth.groups is None else truth.groups[k],
+            images=int(images[k]),
+            instances=int(instances[k]),
+            detections=int(detections[k]),
+            ap={kind: values[k] for kind, values in per_category.items()},
+        )
+        for k in range(size)
+    )
