@@ -23,7 +23,7 @@ def test_a_sound_configuration_has_no_problems(cfg):
     ("key", "value", "said"),
     [
         ("MODEL.EQL.LOSS.NAME", "EQLL", "did you mean EQL?"),
-        ("MODEL.EQL.LOSS.LAMBDA", 1.5, "LAMBDA must lie in [0, 1]"),
+        ("MODEL.EQL.LOSS.LAMBDA", -0.5, "LAMBDA must lie in [0, 1]"),
         ("MODEL.EQL.LOSS.LAMBDA", 0.01, "both choose the tail"),
         ("MODEL.EQL.LOSS.TAIL_RATIO", 0.0, "EQL needs MODEL.EQL.LOSS.LAMBDA"),
         ("MODEL.EQL.LOSS.GAMMA", -0.1, "GAMMA"),

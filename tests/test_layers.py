@@ -116,7 +116,7 @@ import sys
 class Block:
     def find_spec(self, name, path=None, target=None):
         if name.split(".")[0] in {HEAVY!r}:
-            raise ImportError(name + " is blocked")
+            raise ModuleNotFoundError(name + " is blocked", name=name)
 sys.meta_path.insert(0, Block())
 import {module}
 print("imported", sorted(m for m in {HEAVY!r} if m in sys.modules))

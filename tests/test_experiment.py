@@ -1,0 +1,228 @@
+"""From configuration to data, statistics, lambda and loss; and from results to metrics."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from eql_d2.config import add_eql_config, detectron2_defaults, load_config
+from eql_d2.errors import ConfigError
+from eql_d2.experiment import (
+    data_paths,
+    evaluation_groups,
+    finish_evaluation,
+    loss_from_config,
+    prepare_experiment,
+    resolve_device,
+    resolved_config,
+)
+from eql_d2.losses import EqualizationLoss, SigmoidCrossEntropyLoss
+
+SIDE = 32
+COUNTS = (6, 3, 1)  # images of the three categories, of 8
+IDS = (7, 2, 90)  # sparse and unsorted
+
+
+def annotation_file(path, ids=IDS, counts=COUNTS, **category_fields):
+    annotations = []
+    for category_id, count in zip(ids, counts, strict=False):
+        for image_id in range(1, count + 1):
+            box = [2.0 + category_id % 5, 3.0, 10.0, 12.0]
+            x, y, w, h = box
+            annotations.append(
+                {
+                    "id": len(annotations) + 1,
+                    "image_id": image_id,
+                    "category_id": category_id,
+                    "bbox": box,
+                    "area": w * h,
+                    "iscrowd": 0,
+                    "segmentation": [[x, y, x + w, y, x + w, y + h, x, y + h]],
+                }
+            )
+    categories = [{"id": i, "name": f"category {i}", **category_fields} for i in ids]
+    images = [
+        {"id": i, "file_name": f"{i}.png", "height": SIDE, "width": SIDE} for i in range(1, 9)
+    ]
+    path.write_text(
+        json.dumps({"images": images, "annotations": annotations, "categories": categories})
+    )
+    return path
+
+
+@pytest.fixture
+def image_folder(tmp_path):
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for i in range(1, 9):
+        pixels = np.full((SIDE, SIDE, 3), 20 * i, dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{i}.png")
+    return folder
+
+
+@pytest.fixture
+def cfg(tmp_path, image_folder):
+    cfg = detectron2_defaults()
+    add_eql_config(cfg)
+    cfg.DATA.TRAIN_JSON = cfg.DATA.TEST_JSON = str(annotation_file(tmp_path / "train.json"))
+    cfg.DATA.TRAIN_IMAGES = cfg.DATA.TEST_IMAGES = str(image_folder)
+    cfg.MODEL.EQL.LOSS.LAMBDA = 0.4
+    cfg.MODEL.MASK_ON = True
+    cfg.OUTPUT_DIR = str(tmp_path / "output")
+    return cfg
+
+
+def test_an_experiment_is_read_from_any_coco_json(cfg):
+    experiment = prepare_experiment(cfg, training=True)
+    assert experiment.statistics.category_ids == (2, 7, 90)
+    assert experiment.statistics.image_count.tolist() == [3, 6, 1]
+    assert experiment.statistics.num_images == 6
+    assert experiment.lambda_ == 0.4
+    assert len(experiment.train.images) == 8
+
+
+def test_the_loss_gets_the_tail_of_the_training_data(cfg):
+    statistics = prepare_experiment(cfg, training=True).statistics
+    loss = loss_from_config(cfg, statistics)
+    assert isinstance(loss, EqualizationLoss)
+    assert loss.num_logits == 3
+    assert loss.tail_mask.tolist() == [False, False, True]  # 1 / 6 < 0.4 <= 3 / 6
+    cfg.MODEL.EQL.LOSS.NAME = "SigmoidCE"
+    assert isinstance(loss_from_config(cfg, statistics), SigmoidCrossEntropyLoss)
+
+
+def test_lambda_follows_from_a_wanted_tail_ratio(cfg):
+    cfg.MODEL.EQL.LOSS.LAMBDA = 0.0
+    cfg.MODEL.EQL.LOSS.TAIL_RATIO = 0.15
+    experiment = prepare_experiment(cfg, training=True)
+    assert experiment.statistics.tail_ratio(experiment.lambda_) == pytest.approx(0.1)
+    mask = loss_from_config(cfg, experiment.statistics).tail_mask
+    assert mask.tolist() == [False, False, True]
+
+
+def test_the_resolved_configuration_spells_everything_out(cfg, tmp_path):
+    cfg.MODEL.EQL.LOSS.LAMBDA = 0.0
+    cfg.MODEL.EQL.LOSS.TAIL_RATIO = 0.15
+    experiment = prepare_experiment(cfg, training=True)
+    resolved = resolved_config(cfg, experiment)
+    assert resolved.MODEL.ROI_HEADS.NUM_CLASSES == 3
+    assert experiment.lambda_ == resolved.MODEL.EQL.LOSS.LAMBDA
+    assert resolved.MODEL.DEVICE in ("cpu", "cuda")
+    assert cfg.MODEL.ROI_HEADS.NUM_CLASSES == -1, "the caller's tree was changed"
+    path = tmp_path / "config.yaml"
+    path.write_text(resolved.dump())
+    again = prepare_experiment(load_config(path), training=True)
+    assert again.lambda_ == experiment.lambda_
+
+
+def test_device_auto_follows_the_machine(monkeypatch):
+    for there, device in ((True, "cuda"), (False, "cpu")):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda there=there: there)
+        assert resolve_device("auto") == device
+    assert resolve_device("cuda:1") == "cuda:1"
+
+
+def test_value_problems_stop_before_any_data_is_read(cfg):
+    cfg.DATA.TRAIN_JSON = "nowhere.json"
+    cfg.MODEL.EQL.LOSS.NAME = "EQLL"
+    with pytest.raises(ConfigError, match="did you mean EQL"):
+        prepare_experiment(cfg, training=True)
+
+
+def test_all_missing_paths_are_named_together(cfg):
+    cfg.DATA.TRAIN_JSON, cfg.DATA.TEST_JSON, cfg.DATA.TEST_IMAGES = "", "nowhere.json", "nodir"
+    with pytest.raises(ConfigError) as caught:
+        data_paths(cfg, training=True)
+    assert len(caught.value.problems) == 3
+    assert "DATA.TRAIN_JSON is not set" in str(caught.value)
+    assert "DATA.TEST_JSON: nowhere.json does not exist" in str(caught.value)
+
+
+def test_evaluation_alone_needs_no_training_images(cfg):
+    cfg.DATA.TRAIN_IMAGES = "nodir"
+    assert prepare_experiment(cfg, training=False).train is not None
+    with pytest.raises(ConfigError, match="TRAIN_IMAGES"):
+        prepare_experiment(cfg, training=True)
+
+
+def test_evaluation_without_training_annotations_asks_for_statistics(cfg, tmp_path):
+    counts = cfg.DATA.TRAIN_JSON
+    cfg.DATA.TRAIN_JSON = ""
+    with pytest.raises(ConfigError, match=r"MODEL\.EQL\.STATISTICS"):
+        prepare_experiment(cfg, training=False)
+    cfg.MODEL.EQL.STATISTICS = counts
+    assert prepare_experiment(cfg, training=False).train is None
+
+
+def test_datasets_may_lie_below_the_folder_detectron2_users_set(cfg, tmp_path, monkeypatch):
+    root = tmp_path / "root"
+    (root / "mine").mkdir(parents=True)
+    annotation_file(root / "mine" / "a.json")
+    monkeypatch.setenv("DETECTRON2_DATASETS", str(root))
+    cfg.DATA.TEST_JSON = "datasets/mine/a.json"
+    assert data_paths(cfg, training=True).test_json == root / "mine" / "a.json"
+
+
+def test_category_lists_and_class_counts_must_agree(cfg, tmp_path):
+    cfg.DATA.TEST_JSON = str(annotation_file(tmp_path / "test.json", ids=(2, 7), counts=(1, 1)))
+    cfg.MODEL.ROI_HEADS.NUM_CLASSES = 80
+    with pytest.raises(ConfigError) as caught:
+        prepare_experiment(cfg, training=True)
+    assert "NUM_CLASSES is 80" in str(caught.value)
+    assert "[90]" in str(caught.value)
+
+
+def test_a_table_of_another_data_set_is_refused(cfg):
+    cfg.MODEL.EQL.STATISTICS = "lvis_v1"
+    with pytest.raises(ConfigError, match=r"MODEL\.EQL\.STATISTICS has 1203 categories"):
+        prepare_experiment(cfg, training=True)
+
+
+def test_groups_come_from_training_counts_where_the_file_has_none(cfg):
+    experiment = prepare_experiment(cfg, training=True)
+    assert evaluation_groups(cfg, experiment) == ("r", "r", "r")
+    cfg.DATA.RARE_MAX_IMAGES, cfg.DATA.COMMON_MAX_IMAGES = 1, 3
+    experiment = prepare_experiment(cfg, training=True)
+    assert evaluation_groups(cfg, experiment) == ("c", "f", "r")
+
+
+def test_the_files_own_groups_win_until_a_grouping_key_is_changed(cfg, tmp_path):
+    cfg.DATA.TEST_JSON = str(annotation_file(tmp_path / "lvis.json", frequency="c"))
+    assert evaluation_groups(cfg, prepare_experiment(cfg, training=True)) is None
+    cfg.DATA.RARE_MAX_IMAGES = 1
+    groups = evaluation_groups(cfg, prepare_experiment(cfg, training=True))
+    assert groups == ("c", "c", "r")
+
+
+def test_a_results_file_becomes_metrics_tables_and_pictures(cfg, tmp_path, capsys):
+    cfg.DATA.RARE_MAX_IMAGES, cfg.DATA.COMMON_MAX_IMAGES = 1, 3
+    experiment = prepare_experiment(cfg, training=True)
+    truth = json.loads((tmp_path / "train.json").read_text())["annotations"]
+    results = [
+        {k: a[k] for k in ("image_id", "category_id", "bbox")}
+        | {"score": 0.9, "segmentation": rectangle_rle(a["bbox"])}
+        for a in truth
+        if a["category_id"] != 90
+    ]
+    path = tmp_path / "results.json"
+    path.write_text(json.dumps(results))
+    metrics = finish_evaluation(cfg, experiment, path)
+    output = tmp_path / "output"
+    assert metrics["bbox/APf"] == metrics["segm/APc"] == pytest.approx(100.0)
+    assert metrics["bbox/APr"] == 0.0
+    assert json.loads((output / "metrics.json").read_text()) == metrics
+    assert (output / "per_category.csv").is_file()
+    assert len(list((output / "pictures").glob("*.png"))) >= cfg.EVALUATION.NUM_PICTURES
+    assert "APr" in capsys.readouterr().out
+
+
+def rectangle_rle(box):
+    from pycocotools import mask as coco_mask
+
+    x, y, w, h = (int(v) for v in box)
+    pixels = np.zeros((SIDE, SIDE), dtype=np.uint8, order="F")
+    pixels[y : y + h, x : x + w] = 1
+    rle = coco_mask.encode(pixels)
+    return {"size": rle["size"], "counts": rle["counts"].decode()}
