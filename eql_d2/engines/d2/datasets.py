@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from torch.utils.data import Dataset
 
-from eql_d2.data import DetectionData, Instance
+from eql_d2.data import DetectionData, ImageRecord, Instance
 from eql_d2.engines.d2.compat import BoxMode, DatasetCatalog, MetadataCatalog
 from eql_d2.errors import DataError
 
@@ -29,26 +29,17 @@ def training_dicts(
 
     Args:
         data: the training data.
-        masks: include segmentations; every instance must have one.
+        masks: include segmentations, which every instance must then have.
         keep_empty: keep images without any (non-crowd) instance.
 
     Raises:
-        DataError: instances without a mask although masks are to be trained, or no image is left.
+        DataError: no image is left.
     """
-    dicts, without_mask = [], []
+    dicts = []
     for image in data.images:
         annotations = [_annotation(i, masks) for i in image.instances if not i.iscrowd]
-        if masks and any("segmentation" not in a for a in annotations):
-            without_mask.append(image.image_id)
         if annotations or keep_empty:
-            record = _image_dict(image)
-            dicts.append({**record, "annotations": annotations})
-    if without_mask:
-        raise DataError(
-            f"{data.json_path}: {len(without_mask)} images have instances without segmentation "
-            f"(first image ids: {without_mask[:5]}), but MODEL.MASK_ON is True. Train boxes only "
-            "with MODEL.MASK_ON False, or add the masks"
-        )
+            dicts.append({**_image_dict(image), "annotations": annotations})
     if not dicts:
         raise DataError(f"{data.json_path}: no image has an annotation to train on")
     return dicts
@@ -65,7 +56,7 @@ def needs_bitmasks(dicts: Iterable[dict[str, Any]]) -> bool:
     return any(isinstance(a.get("segmentation"), dict) for a in annotations)
 
 
-def register(data: DetectionData, name: str, *, masks: bool = True) -> str:
+def register(data: DetectionData, name: str) -> str:
     """Make ``data`` known to Detectron2 under any name; nothing is read from the name.
 
     For Detectron2's own tools (visualizers, other trainers); :func:`eql_d2.engines.d2.run` does
@@ -74,7 +65,6 @@ def register(data: DetectionData, name: str, *, masks: bool = True) -> str:
     Args:
         data: any data set of this package.
         name: a new name.
-        masks: include segmentations.
 
     Returns:
         ``name``, for ``DATASETS.TRAIN`` of such a tool.
@@ -82,7 +72,9 @@ def register(data: DetectionData, name: str, *, masks: bool = True) -> str:
     if name in DatasetCatalog:
         DatasetCatalog.remove(name)
         MetadataCatalog.remove(name)
-    DatasetCatalog.register(name, lambda: training_dicts(data, masks=masks, keep_empty=True))
+    DatasetCatalog.register(
+        name, lambda: training_dicts(data, masks=data.has_masks, keep_empty=True)
+    )
     MetadataCatalog.get(name).set(
         thing_classes=list(data.names),
         thing_dataset_id_to_contiguous_id={c: i for i, c in enumerate(data.category_ids)},
@@ -130,9 +122,9 @@ def _index_path(path: Path) -> Path:
     return path.with_suffix(".index.npy")
 
 
-def _image_dict(image: Any) -> dict[str, Any]:
+def _image_dict(image: ImageRecord) -> dict[str, Any]:
     return {
-        "file_name": str(image.path),
+        "file_name": image.path,
         "image_id": image.image_id,
         "height": image.height,
         "width": image.width,
@@ -145,6 +137,7 @@ def _annotation(instance: Instance, masks: bool) -> dict[str, Any]:
         "bbox_mode": BoxMode.XYWH_ABS,
         "category_id": instance.category,
     }
-    if masks and instance.segmentation is not None:
+    if masks:
+        assert instance.segmentation is not None, "checked before training"
         annotation["segmentation"] = instance.segmentation
     return annotation

@@ -114,8 +114,8 @@ class Trainer(TrainerBase):
         )
         return (
             f"training diverged at iteration {self.iter}: {where}. The learning rate there was "
-            f"{rate:.6g}. Lower SOLVER.BASE_LR (in proportion to SOLVER.IMS_PER_BATCH: 0.02 belongs "
-            "to 16 images), lengthen SOLVER.WARMUP_ITERS, or clip gradients with "
+            f"{rate:.6g}. Lower SOLVER.BASE_LR (in proportion to SOLVER.IMS_PER_BATCH: 0.02 is for "
+            "16 images), lengthen SOLVER.WARMUP_ITERS, or clip gradients with "
             "SOLVER.CLIP_GRADIENTS.ENABLED True; then --resume from the last checkpoint"
         )
 
