@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from eql_d2.categories import GROUP_NAMES, CategoryStatistics, paused_garbage_collection, read_json
 from eql_d2.data.image_paths import ImageFinder
@@ -52,8 +53,24 @@ def load_detection_data(
             file cannot be read, keys are missing, ids stand twice or match no category, images are
             missing on disk, or more annotations are unusable than usable.
     """
+    return check_content(read_json(json_path), json_path, image_root, check_images=check_images)
+
+
+def check_content(
+    content: dict[str, Any],
+    json_path: str | Path,
+    image_root: str | Path,
+    *,
+    check_images: bool = True,
+) -> DetectionData:
+    """Do what :func:`load_detection_data` does with a file that was parsed already.
+
+    The segmentations of the result are those of ``content``, not copies.
+
+    Raises:
+        DataError: as :func:`load_detection_data`.
+    """
     path = Path(json_path)
-    content = read_json(path)
     report = ProblemReport()
     with paused_garbage_collection():
         names = read_categories(content, report)
