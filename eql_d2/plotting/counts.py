@@ -45,9 +45,10 @@ def plot_category_counts(
             if places:
                 _draw_group(axes, places, [counts[order[i]] for i in places], letter, name)
         axes.set_yscale("log")
+        axes.yaxis.set_major_formatter("{x:,.0f}")
         axes.set_ylim(BOTTOM, max(2.0, 1.6 * max(counts)))
         axes.set_xlim(-0.7, len(order) - 0.3)
-        axes.set_ylabel("training images with the category")
+        axes.set_ylabel("images with the category")
         if named:
             axes.set_xticks(range(len(order)), [statistics.names[k] for k in order], rotation=90)
             axes.tick_params(axis="x", labelsize=8, length=0)
@@ -57,7 +58,9 @@ def plot_category_counts(
         if lambda_:
             limit = lambda_ * statistics.num_images
             label = f"lambda {lambda_:.3g} = {limit:.4g} images"
-            axes.axhline(limit, color="black", linestyle="--", linewidth=1.2, label=label)
+            # On a white band, because it also crosses the dark bars.
+            axes.axhline(limit, color="white", linewidth=3.0)
+            axes.axhline(limit, color="black", linestyle="--", linewidth=1.3, label=label)
         axes.set_title(_title(statistics, lambda_), fontsize=11)
         axes.legend(loc="upper right")
 
@@ -75,7 +78,7 @@ def _title(statistics: CategoryStatistics, lambda_: float | None) -> str:
     parts = [f"{total} categories, {statistics.num_images:,} annotated images"]
     empty = int((statistics.image_count == 0).sum())
     if empty:
-        parts.append(f"{empty} without any")
+        parts.append(f"{empty} categor{'y' if empty == 1 else 'ies'} without images")
     if lambda_:
         tail = int(statistics.tail_mask(lambda_).sum())
         share = 100 * statistics.tail_ratio(lambda_)

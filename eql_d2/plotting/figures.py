@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 DPI = 120
-STYLE: dict[str, Any] = {
+STYLE: Any = {
     "axes.axisbelow": True,
     "axes.grid": True,
     "axes.spines.right": False,

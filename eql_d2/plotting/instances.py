@@ -147,6 +147,9 @@ def _draw_boxes(
         x, y, width, height = boxes[i]
         # A box without area is still shown as a point; PIL refuses one turned inside out.
         corners = (x, y, max(x, x + width - 1), max(y, y + height - 1))
+        # A hair-line of the contrasting shade around it: dark boxes are seen on dark images too.
+        around = (corners[0] - 1, corners[1] - 1, corners[2] + 1, corners[3] + 1)
+        draw.rectangle(around, outline=text_color(colors[i]), width=line + 2)
         draw.rectangle(corners, outline=colors[i], width=line)
 
 

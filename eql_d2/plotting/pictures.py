@@ -189,8 +189,8 @@ def _mask(segmentation: Any, pixels: NDArray[np.uint8]) -> NDArray[np.uint8] | N
 def _save(image: ImageRecord, panels: Sequence[Panel], output_dir: str | Path) -> Path:
     stem = re.sub(r"[^\w.-]", "_", Path(image.path).stem)
     path = Path(output_dir) / f"{image.image_id}_{stem}.png"
-    legend = "  ".join(f"({letter}) {name}" for letter, name in GROUP_NAMES.items())
-    title = f"{Path(image.path).name}, image {image.image_id}     {legend}"
+    legend = ", ".join(f"{letter} {name}" for letter, name in GROUP_NAMES.items())
+    title = f"{Path(image.path).name} · image {image.image_id} · {legend}"
     write_png(side_by_side(title, panels), path)
     return path
 
