@@ -21,9 +21,9 @@ from torch import Tensor
 
 from eql_d2.losses.base import compute_dtype
 
-# Elements of one block of rows. On a CPU a block and its temporaries should stay in the cache of
-# the cores (2^17 float32 values are 512 KiB); an accelerator wants few, large kernels.
-CPU_BLOCK_ELEMENTS = 1 << 17
+# Elements of one block of rows. On a CPU each thread gets 2^15 of them, the least that PyTorch
+# gives to a thread, and works in its cache; an accelerator wants few, large kernels.
+CPU_BLOCK_ELEMENTS_PER_THREAD = 1 << 15
 ACCELERATOR_BLOCK_ELEMENTS = 1 << 22
 
 
@@ -99,19 +99,19 @@ class _SigmoidLoss(torch.autograd.Function):
 
 
 def _softplus(z: Tensor) -> Tensor:
-    """log(1 + e^z), exact to rounding for every z.
+    """log(1 + e^z) to a few units in the last place, for every z.
 
     Where log1p is one kernel like any other (accelerators), ``F.softplus`` is best. On CPUs
     PyTorch's vectorised log1p was measured up to 15 times slower than exp and log, so it is written
-    with log: for u = 1 + e rounded, log(u) - ((u - 1) - e) / u takes the rounding of u back to
-    first order; both differences are exact because e is in [0, 1].
+    with log: with u = 1 + e rounded, log(1 + e) = log(u) + (e - (u - 1)) up to the rounding of a
+    result. Both differences are exact for e in [0, 1], so e = exp(-|z|), and max(z, 0) is added.
     """
     if z.device.type != "cpu":
         return F.softplus(z, threshold=40)  # above 40 the difference to z is below 1e-17
     exp = torch.abs(z).neg_().exp_()
     one_plus = exp + 1
-    rounding = (one_plus - 1).sub_(exp)
-    return torch.log(one_plus).addcdiv_(rounding, one_plus, value=-1).add_(z.clamp_min(0))
+    rounding = exp.sub_(one_plus - 1)
+    return one_plus.log_().add_(rounding).add_(z.clamp_min(0))
 
 
 def _positives(labels: Tensor, num_classes: int) -> Tensor:
@@ -157,8 +157,8 @@ def _label_columns(logits: Tensor, labels: Tensor, weights: NegativeWeights) -> 
     dtype, last = compute_dtype(logits), logits.shape[1] - 1
     foreground = (labels <= last)[:, None]
     column = labels.clamp(max=last)[:, None]
-    excluded = foreground.to(dtype) if weights.exclude_background else foreground.new_ones(1, 1)
-    excluded = excluded.to(dtype).expand(len(labels), 1)
+    excluded = foreground if weights.exclude_background else torch.ones_like(foreground)
+    excluded = excluded.to(dtype)
     weight = torch.ones_like(excluded)
     if weights.tail is not None:
         weight = weight - excluded * weights.tail.to(dtype)[column]
@@ -167,7 +167,8 @@ def _label_columns(logits: Tensor, labels: Tensor, weights: NegativeWeights) -> 
 
 def _row_blocks(logits: Tensor) -> Iterator[slice]:
     on_cpu = logits.device.type == "cpu"
-    elements = CPU_BLOCK_ELEMENTS if on_cpu else ACCELERATOR_BLOCK_ELEMENTS
+    on_threads = CPU_BLOCK_ELEMENTS_PER_THREAD * torch.get_num_threads()
+    elements = on_threads if on_cpu else ACCELERATOR_BLOCK_ELEMENTS
     step = max(1, elements // logits.shape[1])
     return (slice(start, start + step) for start in range(0, logits.shape[0], step))
 
@@ -198,6 +199,7 @@ def _blockwise_gradient(
     at_label = torch.where(
         label.foreground, -torch.sigmoid(-label.logit), torch.sigmoid(label.logit) * label.weight
     )
+    at_label = at_label * scale
     dtype = compute_dtype(logits)
     tail = None if weights.tail is None else weights.tail.to(dtype)
     gradient = torch.empty_like(logits)
@@ -205,5 +207,6 @@ def _blockwise_gradient(
         factor = scale
         if tail is not None:
             factor = torch.addcmul(scale, label.excluded[rows] * scale, tail, value=-1)
-        torch.mul(torch.sigmoid(logits[rows].to(dtype)), factor, out=gradient[rows])
-    return gradient.scatter_(1, label.column, (at_label * scale).to(gradient.dtype))
+        block = logits[rows].to(dtype, copy=True).sigmoid_().mul_(factor)
+        gradient[rows] = block.scatter_(1, label.column[rows], at_label[rows])
+    return gradient
