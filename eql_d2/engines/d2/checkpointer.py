@@ -47,6 +47,16 @@ class Checkpointer(DetectionCheckpointer):
             extra[METADATA_KEY] = {**self._metadata, "iteration": iteration}
         super().save(name, **extra)
 
+    def _load_model(self, checkpoint: dict[str, Any]) -> Any:
+        """Refuse weights of the torchvision engine, whose parameters have other names."""
+        engine = checkpoint.get(METADATA_KEY, {}).get("engine", "detectron2")
+        if engine != "detectron2":
+            raise UserError(
+                f"these weights were trained by the {engine} engine; go on with that engine "
+                f"(--engine {engine}), or give weights of Detectron2"
+            )
+        return super()._load_model(checkpoint)
+
     def _log_incompatible_keys(self, incompatible: Any) -> None:
         if self._strict:
             problems = _problems(incompatible)
@@ -60,7 +70,12 @@ def _problems(incompatible: Any) -> list[str]:
         f"{name} has shape {list(found)} in the weights but {list(wanted)} in the model"
         for name, found, wanted in incompatible.incorrect_shapes
     ]
-    missing = [k for k in incompatible.missing_keys if k.startswith(HEAD_PREFIXES)]
+    reported = {name for name, _, _ in incompatible.incorrect_shapes}
+    missing = [
+        name
+        for name in incompatible.missing_keys
+        if name.startswith(HEAD_PREFIXES) and name not in reported
+    ]
     if missing:
         problems.append(f"{len(missing)} parameters are not in the weights (first: {missing[0]})")
     if problems:

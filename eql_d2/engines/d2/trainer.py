@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -66,9 +67,8 @@ class Trainer(TrainerBase):
         start = time.perf_counter()
         batch = next(self._batches)
         data_time = time.perf_counter() - start
-        with torch.autocast(self._device_type, self._dtype(), enabled=self._mixed_precision):
-            losses = self.model(batch)
-        self._record(losses, batch, data_time)
+        losses, fault = self._forward(batch)
+        self._record(losses, fault, batch, data_time)
         self.optimizer.zero_grad()
         self._scaler.scale(sum(losses.values())).backward()
         self.after_backward()
@@ -90,28 +90,36 @@ class Trainer(TrainerBase):
         self.optimizer.load_state_dict(state_dict["optimizer"])
         self._scaler.load_state_dict(state_dict["scaler"])
 
-    def _dtype(self) -> torch.dtype:
-        return torch.float16 if self._device_type == "cuda" else torch.bfloat16
+    def _forward(self, batch: Batch) -> tuple[dict[str, Tensor], str]:
+        """Return the losses, or why there are none: proposals that are not finite."""
+        dtype = torch.float16 if self._device_type == "cuda" else torch.bfloat16
+        with torch.autocast(self._device_type, dtype, enabled=self._mixed_precision):
+            try:
+                return self.model(batch), ""
+            except FloatingPointError as error:  # Detectron2's check of the proposals
+                return {}, str(error)
 
-    def _record(self, losses: Mapping[str, Tensor], batch: Batch, data_time: float) -> None:
+    def _record(
+        self, losses: Mapping[str, Tensor], fault: str, batch: Batch, data_time: float
+    ) -> None:
         """Log each loss as its mean over processes; raise where one is not finite anywhere."""
-        values = torch.stack([v.detach().float() for v in losses.values()]).tolist()
+        values = (
+            torch.stack([v.detach().float() for v in losses.values()]).tolist() if losses else []
+        )
         named = dict(zip(losses, values, strict=True))
-        bad = {k: v for k, v in named.items() if not _is_finite(v)}
+        bad = [f"{name} = {value}" for name, value in named.items() if not math.isfinite(value)]
+        bad += [fault] if fault else []
         ids = [image["image_id"] for image in batch] if bad else []
         gathered = comm.all_gather((named, data_time, bad, ids))
         if any(bad for _, _, bad, _ in gathered):
-            raise TrainingDivergedError(self._diverged([(b, i) for _, _, b, i in gathered if b]))
-        means = {k: sum(part[0][k] for part in gathered) / len(gathered) for k in named}
+            raise TrainingDivergedError(self._diverged([part[2:] for part in gathered if part[2]]))
+        means = {name: sum(part[0][name] for part in gathered) / len(gathered) for name in named}
         self.storage.put_scalar("data_time", max(part[1] for part in gathered))
         self.storage.put_scalars(total_loss=sum(means.values()), **means)
 
-    def _diverged(self, parts: list[tuple[dict[str, float], list[Any]]]) -> str:
+    def _diverged(self, parts: list[tuple[list[str], list[Any]]]) -> str:
         rate = max(group["lr"] for group in self.optimizer.param_groups)
-        where = "; ".join(
-            f"{', '.join(f'{k} = {v}' for k, v in bad.items())} on images {ids}"
-            for bad, ids in parts
-        )
+        where = "; ".join(f"{', '.join(bad)} on images {ids}" for bad, ids in parts)
         return (
             f"training diverged at iteration {self.iter}: {where}. The learning rate there was "
             f"{rate:.6g}. Lower SOLVER.BASE_LR (in proportion to SOLVER.IMS_PER_BATCH: 0.02 is for "
@@ -130,7 +138,3 @@ def parallel_model(model: nn.Module) -> nn.Module:
     on_gpu = next(model.parameters()).device.type == "cuda"
     device_ids = [torch.cuda.current_device()] if on_gpu else None
     return DistributedDataParallel(model, device_ids=device_ids, broadcast_buffers=False)
-
-
-def _is_finite(value: float) -> bool:
-    return value - value == 0.0

@@ -188,16 +188,20 @@ def _logging(output_dir: Path) -> Iterator[None]:
     if rank == 0 and not logging.getLogger().handlers:
         handlers.append(logging.StreamHandler(sys.stdout))
     loggers = [logging.getLogger(n) for n in ("eql_d2", "detectron2", "fvcore")]
+    before = [(one.level, one.propagate) for one in loggers]
     for handler in handlers:
         handler.setFormatter(logging.Formatter("[%(asctime)s %(name)s] %(message)s"))
     for one in loggers:
         one.setLevel(logging.INFO)
+        one.propagate = rank == 0
         for handler in handlers:
             one.addHandler(handler)
     try:
         yield
     finally:
-        for one in loggers:
+        for one, (level, propagate) in zip(loggers, before, strict=True):
+            one.setLevel(level)
+            one.propagate = propagate
             for handler in handlers:
                 one.removeHandler(handler)
         for handler in handlers:
