@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 
 from eql_d2.errors import ConfigError
@@ -39,9 +39,9 @@ def groups_by_counts(
 def groups_by_quantiles(image_count: Sequence[int]) -> tuple[str, ...]:
     """Group categories by thirds of their order, for sets too small for 10 and 100 images.
 
-    With p the share of all categories that have as few images or fewer, a category is rare for
-    p <= 1/3, common for p <= 2/3, and frequent above. Equal counts thus always share a group, and
-    where all counts are equal nothing is rare.
+    A category's place is the middle of those with equal counts, as a share of all categories:
+    rare is below 1/3, common below 2/3, frequent the rest. Equal counts thus share a group, and
+    where all counts are equal all are common.
 
     Args:
         image_count: images that hold each category.
@@ -50,6 +50,6 @@ def groups_by_quantiles(image_count: Sequence[int]) -> tuple[str, ...]:
         ``"r"``, ``"c"`` or ``"f"`` for each category.
     """
     ordered = sorted(image_count)
-    as_few = [bisect_right(ordered, n) for n in image_count]
     total = len(ordered)
-    return tuple("r" if 3 * m <= total else "c" if 3 * m <= 2 * total else "f" for m in as_few)
+    places = [(bisect_left(ordered, n) + bisect_right(ordered, n)) for n in image_count]
+    return tuple("r" if 3 * p < 2 * total else "c" if 3 * p < 4 * total else "f" for p in places)

@@ -5,12 +5,11 @@ Source: equalization loss, Tan et al., CVPR 2020 (arXiv 2003.05176), section 3, 
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from importlib import resources
+from operator import index
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ import torch
 from torch import Tensor
 
 from eql_d2.categories.annotation_file import read_json
+from eql_d2.categories.bundled import read_table
 from eql_d2.categories.consistency import check_counts
 from eql_d2.categories.counting import count_annotations
 from eql_d2.categories.grouping import (
@@ -31,12 +31,7 @@ from eql_d2.categories.tail import lambda_at_most
 from eql_d2.errors import ConfigError, DataError
 
 logger = logging.getLogger("eql_d2.categories")
-
-
-def table_names() -> tuple[str, ...]:
-    """Names that :meth:`CategoryStatistics.from_table` knows."""
-    files = resources.files("eql_d2.categories").joinpath("tables").iterdir()
-    return tuple(sorted(f.name[: -len(".json")] for f in files if f.name.endswith(".json")))
+_COLUMNS = ("id", "name", "frequency", "image_count", "instance_count")
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,6 +79,7 @@ class CategoryStatistics:
 
         Raises:
             DataError: the counts contradict each other.
+            TypeError: an id or a count is no whole number.
         """
         groups = groups_by_counts(image_count) if groups is None else groups
         columns = (names, category_ids, image_count, instance_count, groups)
@@ -92,10 +88,10 @@ class CategoryStatistics:
         sorted_names, ids, images, instances, letters = zip(*rows, strict=True)
         return cls(
             names=sorted_names,
-            category_ids=ids,
-            image_count=torch.tensor(images, dtype=torch.int64),
-            instance_count=torch.tensor(instances, dtype=torch.int64),
-            num_images=int(num_images),
+            category_ids=tuple(index(i) for i in ids),
+            image_count=torch.tensor([index(n) for n in images], dtype=torch.int64),
+            instance_count=torch.tensor([index(n) for n in instances], dtype=torch.int64),
+            num_images=index(num_images),
             groups=letters,
         )
 
@@ -106,13 +102,7 @@ class CategoryStatistics:
         Raises:
             ConfigError: there is no such table; the message lists those there are.
         """
-        if name not in table_names():
-            raise ConfigError(
-                f"no category table is named {name!r}; there are {', '.join(table_names())}. "
-                "Statistics of your own data come from CategoryStatistics.from_json"
-            )
-        file = resources.files("eql_d2.categories").joinpath("tables", f"{name}.json")
-        return cls.from_dict(json.loads(file.read_text("utf-8")))
+        return cls.from_dict(read_table(name))
 
     @classmethod
     def from_json(cls, path: str | Path) -> CategoryStatistics:
@@ -143,18 +133,16 @@ class CategoryStatistics:
         except (KeyError, TypeError) as error:
             raise DataError(
                 f"these are no category statistics: {type(error).__name__} {error}. Expected are "
-                "'num_images' and 'categories' with id, name, frequency, image_count and "
-                "instance_count"
+                f"'num_images' and 'categories' with {', '.join(_COLUMNS)}"
             ) from None
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain ints, strings and lists, fit for json and for a checkpoint."""
-        keys = ("id", "name", "frequency", "image_count", "instance_count")
         counts = (self.image_count.tolist(), self.instance_count.tolist())
         rows = zip(self.category_ids, self.names, self.groups, *counts, strict=True)
         return {
             "num_images": self.num_images,
-            "categories": [dict(zip(keys, row, strict=True)) for row in rows],
+            "categories": [dict(zip(_COLUMNS, row, strict=True)) for row in rows],
         }
 
     def __eq__(self, other: object) -> bool:
@@ -221,10 +209,9 @@ class CategoryStatistics:
         """Return the lambda whose tail ratio is the largest that does not exceed the wanted one.
 
         Only as many tail ratios can be had as there are different image counts, plus one. lambda is
-        put half-way between the largest fraction inside the tail (0 where the tail is empty) and
-        the smallest outside it, so that rounding the number in a config moves no category. Where
-        all categories are tail, it is half an image above the largest fraction. A tail in which
-        no category has an image is logged as a warning.
+        put half-way between the fractions on both sides, so that rounding it in a config moves no
+        category (:func:`~eql_d2.categories.tail.lambda_at_most`). A tail in which no category has
+        an image is logged as a warning.
 
         Args:
             tail_ratio: wanted share, 0 to 1; the paper's good region is 0.02 to 0.10.
@@ -239,8 +226,8 @@ class CategoryStatistics:
         lambda_, tail_sum = lambda_at_most(self.image_count.tolist(), self.num_images, tail_ratio)
         if tail_sum == 0 and tail_ratio > 0:
             logger.warning(
-                "a tail ratio of %g is below what the rarest category alone has: the tail holds no "
-                "category with images, and an equalization loss acts as its baseline",
+                "the tail is empty: a tail ratio of %g is below that of the rarest categories "
+                "alone; an equalization loss acts as its baseline",
                 tail_ratio,
             )
         return lambda_
@@ -249,7 +236,7 @@ class CategoryStatistics:
         """Return groups, and categories from most to fewest images, as text to read.
 
         Args:
-            max_rows: categories shown; of more, the middle ones are left out.
+            max_rows: categories shown; of more, those in the middle are left out.
         """
         return format_table(self, max_rows)
 
