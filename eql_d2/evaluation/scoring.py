@@ -31,6 +31,8 @@ from eql_d2.evaluation.rle import annotation_rle
 logger = logging.getLogger("eql_d2.evaluation")
 
 UNLABELLED_WARNING = 0.99  # share of detections on pairs nobody looked at: ids are likely off
+SHIFT_WARNING = 3  # times as many detections on known pairs after a shift of the category ids
+LEAST_DETECTIONS = 20  # on known pairs after the shift; fewer prove nothing
 
 
 def evaluate_arrays(
@@ -41,9 +43,9 @@ def evaluate_arrays(
 ) -> Evaluation:
     """Score detections; the arguments are those of :func:`eql_d2.evaluation.evaluate`."""
     limited = highest_scores(detections.image, detections.scores, max_detections)
-    labelled = _labelled(truth, detections, limited)
-    kept = limited[labelled]
-    warnings = _warnings(len(limited), len(kept))
+    image, category = detections.image[limited], detections.category[limited]
+    kept = limited[_labelled(truth, image, category)]
+    warnings = _warnings(truth, image, category, len(kept))
     num_truths = _objects_that_count(truth, truth.ignored)
     support = describe_support(num_truths > 0, truth.groups)
     metrics: dict[str, float | None] = {}
@@ -75,25 +77,37 @@ def highest_scores(
 
 
 def _labelled(
-    truth: GroundTruth, detections: Detections, index: NDArray[np.int64]
+    truth: GroundTruth, image: NDArray[np.int64], category: NDArray[np.int64]
 ) -> NDArray[np.bool_]:
-    """Whether it is known if the image of each detection shows its category."""
-    image = detections.image[index]
-    pairs = detections.category[index] * len(truth.image_ids) + image
+    """Whether it is known if each image shows the category beside it."""
     known = np.concatenate((truth.pairs, truth.negative_pairs))
-    return truth.exhaustive[image] | np.isin(pairs, known)
+    return truth.exhaustive[image] | np.isin(category * len(truth.image_ids) + image, known)
 
 
-def _warnings(num_detections: int, num_labelled: int) -> tuple[str, ...]:
-    unlabelled = num_detections - num_labelled
-    if unlabelled <= UNLABELLED_WARNING * num_detections:
-        return ()
-    warning = (
-        f"{unlabelled} of {num_detections} detections are of categories that are neither annotated "
-        "nor marked absent in their image and so do not count; are the category ids shifted by one?"
-    )
-    logger.warning(warning)
-    return (warning,)
+def _warnings(
+    truth: GroundTruth, image: NDArray[np.int64], category: NDArray[np.int64], num_labelled: int
+) -> tuple[str, ...]:
+    """Category ids that are off by one give an AP near zero and no other sign."""
+    lines = []
+    for shift in (-1, 1):
+        shifted = category + shift
+        inside = (shifted >= 0) & (shifted < len(truth.category_ids))
+        would = int(_labelled(truth, image[inside], shifted[inside]).sum())
+        if would > max(SHIFT_WARNING * num_labelled, LEAST_DETECTIONS):
+            lines.append(
+                f"{num_labelled} of {len(image)} detections are of categories that are annotated "
+                f"or marked absent in their image; with category ids {shift:+d} it would be "
+                f"{would}; are the category ids shifted by one?"
+            )
+    if not lines and num_labelled < (1 - UNLABELLED_WARNING) * len(image):
+        lines.append(
+            f"{len(image) - num_labelled} of {len(image)} detections are of categories that are "
+            "neither annotated nor marked absent in their image and so do not count; are these "
+            "the category ids of the annotations?"
+        )
+    for line in lines:
+        logger.warning(line)
+    return tuple(lines)
 
 
 def _objects_that_count(truth: GroundTruth, ignored: NDArray[np.bool_]) -> NDArray[np.int64]:
