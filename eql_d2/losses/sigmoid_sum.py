@@ -21,9 +21,11 @@ from torch import Tensor
 
 from eql_d2.losses.base import compute_dtype
 
-# Elements of one block of rows. On a CPU each thread gets 2^15 of them, the least that PyTorch
-# gives to a thread, and works in its cache; an accelerator wants few, large kernels.
-CPU_BLOCK_ELEMENTS_PER_THREAD = 1 << 15
+# Elements of one block of rows. On a CPU a block is shared by the threads, each of which should get
+# work for longer than a handover takes and stay in its cache. A backward block is smaller because
+# it is held beside the gradient. An accelerator wants few, large kernels.
+FORWARD_ELEMENTS_PER_THREAD = 1 << 16
+BACKWARD_ELEMENTS_PER_THREAD = 1 << 15
 ACCELERATOR_BLOCK_ELEMENTS = 1 << 22
 
 
@@ -165,11 +167,10 @@ def _label_columns(logits: Tensor, labels: Tensor, weights: NegativeWeights) -> 
     return _LabelColumns(foreground, column, logits.gather(1, column).to(dtype), weight, excluded)
 
 
-def _row_blocks(logits: Tensor) -> Iterator[slice]:
+def _row_blocks(logits: Tensor, elements_per_thread: int) -> Iterator[slice]:
     on_cpu = logits.device.type == "cpu"
-    on_threads = CPU_BLOCK_ELEMENTS_PER_THREAD * torch.get_num_threads()
-    elements = on_threads if on_cpu else ACCELERATOR_BLOCK_ELEMENTS
-    step = max(1, elements // logits.shape[1])
+    on_threads = elements_per_thread * torch.get_num_threads()
+    step = max(1, (on_threads if on_cpu else ACCELERATOR_BLOCK_ELEMENTS) // logits.shape[1])
     return (slice(start, start + step) for start in range(0, logits.shape[0], step))
 
 
@@ -182,13 +183,15 @@ def _blockwise_sum(logits: Tensor, labels: Tensor, weights: NegativeWeights) -> 
     dtype = compute_dtype(logits)
     one = torch.ones((), dtype=dtype, device=logits.device)
     tail = None if weights.tail is None else weights.tail.to(dtype)
-    sums = [torch.zeros_like(one)]
-    for rows in _row_blocks(logits):
+
+    def block_sum(rows: slice) -> Tensor:
         losses = _softplus(logits[rows].to(dtype))
         if tail is not None:
-            losses *= torch.addcmul(one, label.excluded[rows], tail, value=-1)
-        sums.append(losses.scatter_(1, label.column[rows], at_label[rows]).sum())
-    return torch.stack(sums).sum()
+            losses.mul_(torch.addcmul(one, label.excluded[rows], tail, value=-1))
+        return losses.scatter_(1, label.column[rows], at_label[rows]).sum()
+
+    blocks = _row_blocks(logits, FORWARD_ELEMENTS_PER_THREAD)
+    return torch.stack([torch.zeros_like(one), *map(block_sum, blocks)]).sum()
 
 
 def _blockwise_gradient(
@@ -196,17 +199,21 @@ def _blockwise_gradient(
 ) -> Tensor:
     """Equal to :func:`_dense_gradient`, with no other array of that size."""
     label = _label_columns(logits, labels, weights)
-    at_label = torch.where(
+    at_label = scale * torch.where(
         label.foreground, -torch.sigmoid(-label.logit), torch.sigmoid(label.logit) * label.weight
     )
-    at_label = at_label * scale
     dtype = compute_dtype(logits)
     tail = None if weights.tail is None else weights.tail.to(dtype)
+
+    def block_gradient(rows: slice) -> Tensor:
+        block = logits[rows].to(dtype, copy=True).sigmoid_()
+        if tail is None:
+            block.mul_(scale)
+        else:
+            block.mul_(torch.addcmul(scale, label.excluded[rows] * scale, tail, value=-1))
+        return block.scatter_(1, label.column[rows], at_label[rows])
+
     gradient = torch.empty_like(logits)
-    for rows in _row_blocks(logits):
-        factor = scale
-        if tail is not None:
-            factor = torch.addcmul(scale, label.excluded[rows] * scale, tail, value=-1)
-        block = logits[rows].to(dtype, copy=True).sigmoid_().mul_(factor)
-        gradient[rows] = block.scatter_(1, label.column[rows], at_label[rows])
+    for rows in _row_blocks(logits, BACKWARD_ELEMENTS_PER_THREAD):
+        gradient[rows] = block_gradient(rows)
     return gradient
