@@ -16,6 +16,7 @@ from eql_d2.errors import ResultsError
 from eql_d2.plotting.choice import choose_images
 from eql_d2.plotting.images import load_font, read_image, write_png
 from eql_d2.plotting.instances import draw_instances, shorten
+from eql_d2.plotting.masks import mask_pixels
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -138,7 +139,7 @@ def _truth_panel(
     labels = [
         f"{_label(i.category, names, groups)}{', crowd' if i.iscrowd else ''}" for i in instances
     ]
-    masks = [_mask(i.segmentation, pixels) for i in instances]
+    masks = [mask_pixels(i.segmentation, *pixels.shape[:2]) for i in instances]
     drawn = draw_instances(
         pixels, [i.bbox for i in instances], labels, masks=masks, categories=categories
     )
@@ -163,7 +164,7 @@ def _prediction_panel(
         [r["bbox"] for r in records],
         [_label(c, data.names, groups) for c in categories],
         [r["score"] for r in records],
-        [_mask(r.get("segmentation"), pixels) for r in records],
+        [mask_pixels(r.get("segmentation"), *pixels.shape[:2]) for r in records],
         categories=categories,
     )
     return f"predictions with score ≥ {threshold:.2f}: {_count(records)}", drawn
@@ -176,14 +177,6 @@ def _label(category: int, names: Sequence[str], groups: Sequence[str]) -> str:
 
 def _count(objects: Sequence[Any]) -> str:
     return f"{len(objects)} object{'' if len(objects) == 1 else 's'}"
-
-
-def _mask(segmentation: Any, pixels: NDArray[np.uint8]) -> NDArray[np.uint8] | None:
-    from eql_d2.data import decode_mask
-
-    if not segmentation:
-        return None
-    return decode_mask(segmentation, pixels.shape[0], pixels.shape[1])
 
 
 def _save(image: ImageRecord, panels: Sequence[Panel], output_dir: str | Path) -> Path:

@@ -14,6 +14,7 @@ import numpy as np
 from eql_d2.errors import DataError, UserError
 from eql_d2.plotting.images import EXTENSIONS, read_image, write_png
 from eql_d2.plotting.instances import draw_instances
+from eql_d2.plotting.masks import mask_pixels
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -126,8 +127,6 @@ def draw_detections(
     pixels: NDArray[np.uint8], detections: ImageDetections, names: Sequence[str]
 ) -> NDArray[np.uint8]:
     """Draw a model's detections; arguments and result as :func:`draw_instances`."""
-    from eql_d2.data import decode_mask
-
     height, width = pixels.shape[:2]
     masks = detections.masks
     return draw_instances(
@@ -135,7 +134,7 @@ def draw_detections(
         detections.boxes,
         [names[c] for c in detections.categories],
         detections.scores,
-        None if masks is None else [decode_mask(mask, height, width) for mask in masks],
+        None if masks is None else [mask_pixels(mask, height, width) for mask in masks],
         categories=detections.categories,
     )
 

@@ -113,6 +113,13 @@ def test_boxes_without_masks(data, tmp_path):
     assert np.array_equal(predictions[80 * SCALE, 30 * SCALE], [128, 128, 128])
 
 
+def test_an_empty_mask_of_a_weak_model_is_drawn_as_its_box(data, tmp_path):
+    empty = record(1) | {"segmentation": encode_rle(np.zeros((SIZE, SIZE), dtype=np.uint8))}
+    path = save_prediction_pictures(data, [empty], tmp_path / "a", 1)[0]
+    without = save_prediction_pictures(data, [record(1, mask=False)], tmp_path / "b", 1)[0]
+    assert path.read_bytes() == without.read_bytes()
+
+
 def test_other_groups_choose_other_images(data, tmp_path):
     by_groups = save_prediction_pictures(data, [], tmp_path, 1, groups=("f", "f", "r"))
     assert by_groups[0].name.startswith("2_")
