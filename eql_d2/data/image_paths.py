@@ -52,7 +52,8 @@ class ImageFinder:
     def _names(self, folder: str) -> frozenset[str]:
         if folder not in self._listed:
             try:
-                self._listed[folder] = frozenset(os.listdir(folder))
+                with os.scandir(folder) as entries:
+                    self._listed[folder] = frozenset(e.name for e in entries if not e.is_dir())
             except (OSError, ValueError):
                 self._listed[folder] = frozenset()
         return self._listed[folder]

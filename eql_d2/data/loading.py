@@ -72,6 +72,7 @@ def check_content(
     """
     path = Path(json_path)
     report = ProblemReport()
+    letters = tuple(GROUP_NAMES)
     with paused_garbage_collection():
         names = read_categories(content, report)
         images = read_images(content, ImageFinder(image_root), check_images, report)
@@ -84,7 +85,7 @@ def check_content(
             images=list(images.values()),
             statistics=_statistics(names, images.values()),
             federated=num_federated > 0,
-            has_frequency=all(c.get("frequency") in GROUP_NAMES for c in content["categories"]),
+            has_frequency=all(c.get("frequency") in letters for c in content["categories"]),
         )
     _log(data, num_federated, report)
     return data

@@ -33,9 +33,10 @@ def decode_mask(segmentation: Any, height: int, width: int) -> NDArray[np.uint8]
     if problem:
         raise ValueError(f"cannot decode this segmentation: {problem}")
     if isinstance(segmentation, dict):
-        return mask_api.decode(compressed_rle(segmentation))
+        return _paint_runs(segmentation["counts"], height, width)
     polygons = [[float(v) for v in polygon] for polygon in segmentation]
-    return mask_api.decode(mask_api.merge(mask_api.frPyObjects(polygons, height, width)))
+    merged = mask_api.merge(mask_api.frPyObjects(polygons, height, width))
+    return _paint_runs(merged["counts"], height, width)
 
 
 def encode_rle(mask: NDArray[Any]) -> dict[str, Any]:
@@ -76,13 +77,13 @@ def run_lengths(counts: str | bytes) -> list[int]:
     Raises:
         ValueError: a character outside the alphabet, or a number that is cut off.
     """
-    data = counts.encode("ascii", errors="replace") if isinstance(counts, str) else counts
+    text = counts if isinstance(counts, str) else counts.decode("latin-1")
     runs: list[int] = []
     value = shift = 0
-    for byte in data:
-        code = byte - 48
+    for character in text:
+        code = ord(character) - 48
         if not 0 <= code < 64:
-            raise ValueError(f"its counts contain {chr(byte)!r}")
+            raise ValueError(f"its counts contain {character!r}")
         value |= (code & 0x1F) << shift
         shift += 5
         if code & 0x20:
@@ -132,6 +133,13 @@ def polygon_problem(polygon: Any, height: int, width: int) -> str | None:
     except (TypeError, ValueError, OverflowError):
         return "a polygon with coordinates that are not finite numbers"
     return None if inside else "a polygon far outside of its image"
+
+
+def _paint_runs(counts: str | bytes | list[int], height: int, width: int) -> NDArray[np.uint8]:
+    """Turn run lengths that were checked into a mask."""
+    runs = counts if isinstance(counts, list) else run_lengths(counts)
+    pixels = np.repeat(np.arange(len(runs), dtype=np.int64) % 2, runs).astype(np.uint8)
+    return np.ascontiguousarray(pixels.reshape(width, height).T)
 
 
 def _rle_problem(rle: dict[str, Any], height: int, width: int) -> str | None:

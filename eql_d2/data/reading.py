@@ -144,24 +144,21 @@ def _check_ids(
     """Check the three ids of an annotation; all but an unknown image stop."""
     for key in ("id", "image_id", "category_id"):
         if type(annotation.get(key)) is not int:
-            report.stop(
-                f"annotation without a whole number {key!r}", f"number {position} in the list"
-            )
+            example = f"number {position} in the list"
+            report.stop(f"annotation without a whole number {key!r}", example)
             return False
     annotation_id, category = annotation["id"], annotation["category_id"]
     if annotation_id in known_ids:
         report.stop("annotation id that stands twice", str(annotation_id))
         return False
     known_ids.add(annotation_id)
-    if category not in categories:
+    if categories and category not in categories:
         span = f"the {len(categories)} known ids are {min(categories)} to {max(categories)}"
-        kind = f"annotation whose category_id matches no category ({span})" if categories else ""
         report.stop(
-            kind or "annotation without any category to match",
+            f"annotation whose category_id matches no category ({span})",
             f"annotation {annotation_id} (category {category})",
         )
-        return False
-    return True
+    return category in categories
 
 
 def _read_instance(

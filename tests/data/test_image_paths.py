@@ -1,0 +1,86 @@
+import os
+from pathlib import Path
+
+import pytest
+
+from eql_d2.data.image_paths import ImageFinder
+
+V1 = {"coco_url": "http://images.cocodataset.org/train2017/000000000009.jpg"}
+V05 = {
+    "coco_url": "http://images.cocodataset.org/val2017/000000000139.jpg",
+    "file_name": "COCO_val2014_000000000139.jpg",
+}
+
+
+def touch(root, *names):
+    for name in names:
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x")
+    return root
+
+
+@pytest.mark.parametrize("slash", ["", "/"])
+@pytest.mark.parametrize(
+    ("image", "place"),
+    [
+        (V1, "train2017/000000000009.jpg"),
+        (V1, "000000000009.jpg"),
+        (V05, "val2017/000000000139.jpg"),
+        (V05, "COCO_val2014_000000000139.jpg"),
+        (V05, "000000000139.jpg"),
+        ({"file_name": "a.png"}, "a.png"),
+        ({"file_name": "sub/dir/a.png"}, "sub/dir/a.png"),
+        ({"file_name": "sub/dir/a.png"}, "a.png"),
+        ({"file_name": "a.png", "coco_url": ""}, "a.png"),
+        ({"file_name": "a.png", "coco_url": None}, "a.png"),
+        ({"file_name": "a.png", "coco_url": "just_a_name"}, "a.png"),
+    ],
+)
+def test_images_are_found_with_and_without_a_trailing_slash(tmp_path, image, place, slash):
+    touch(tmp_path, place)
+    assert ImageFinder(f"{tmp_path}{slash}").find(image) == (tmp_path / place, True)
+
+
+def test_the_split_folder_wins_over_the_file_name_and_that_over_a_flat_folder(tmp_path):
+    places = ["val2017/000000000139.jpg", "COCO_val2014_000000000139.jpg", "000000000139.jpg"]
+    for position in reversed(range(3)):
+        touch(tmp_path, places[position])
+        assert ImageFinder(tmp_path).find(V05) == (tmp_path / places[position], True)
+
+
+def test_a_missing_image_is_told_at_the_place_where_it_is_expected_first(tmp_path):
+    assert ImageFinder(tmp_path).find(V05) == (tmp_path / "val2017/000000000139.jpg", False)
+    assert ImageFinder("nowhere").find({"file_name": "a.png"}) == (Path("nowhere/a.png"), False)
+
+
+def test_an_absolute_file_name_is_taken_as_it_is(tmp_path):
+    touch(tmp_path, "else/where.png")
+    image = {"file_name": str(tmp_path / "else/where.png")}
+    assert ImageFinder(tmp_path / "root").find(image) == (tmp_path / "else/where.png", True)
+
+
+@pytest.mark.parametrize("image", [{}, {"file_name": ""}, {"file_name": 3, "coco_url": 4}])
+def test_an_image_without_any_name_has_no_path(tmp_path, image):
+    assert ImageFinder(tmp_path).find(image) == (None, False)
+
+
+@pytest.mark.parametrize("name", ["bad\0name.png", "x" * 5000, "\ud800.png", "../..", "."])
+def test_strange_names_are_not_found(tmp_path, name):
+    assert ImageFinder(tmp_path).find({"file_name": name})[1] is False
+
+
+def test_a_folder_is_no_image(tmp_path):
+    touch(tmp_path, "train2017/1.jpg")
+    assert ImageFinder(tmp_path).find({"file_name": "train2017"})[1] is False
+
+
+def test_each_folder_is_listed_once(tmp_path, monkeypatch):
+    touch(tmp_path, *(f"train2017/{i}.jpg" for i in range(20)))
+    calls = []
+    scandir = os.scandir
+    monkeypatch.setattr("os.scandir", lambda folder: calls.append(folder) or scandir(folder))
+    finder = ImageFinder(tmp_path)
+    for i in range(20):
+        assert finder.find({"coco_url": f"http://host/train2017/{i}.jpg"})[1]
+    assert calls == [str(tmp_path / "train2017")]
