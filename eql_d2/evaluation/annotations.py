@@ -105,7 +105,7 @@ def _unique_ids(
     assert ids is not None
     order = np.argsort(ids, kind="stable")
     repeated = order[1:][ids[order][1:] == ids[order][:-1]]
-    problems.add("repeat an id", repeated, lambda i: ids[i])
+    problems.add("the id is repeated", repeated, lambda i: int(ids[i]))
     problems.raise_if_any()
     return ids[order], order
 
@@ -132,7 +132,7 @@ def _read_categories(
         return category_ids, names, None
     problems = Problems(subject, "categories", len(categories), DataError)
     bad = [i for i, frequency in enumerate(frequencies) if frequency not in GROUPS]
-    problems.add("have a frequency that is not r, c or f", bad, lambda i: ordered[i])
+    problems.add("'frequency' is not r, c or f", bad, lambda i: ordered[i])
     problems.raise_if_any()
     return category_ids, names, tuple(str(frequency) for frequency in frequencies)
 
@@ -147,12 +147,12 @@ def _image_pairs(
     """Sorted pairs that the images list under ``key``; unknown categories are left out."""
     problems = Problems(subject, "images", len(images), DataError)
     bad = [i for i, image in enumerate(images) if not isinstance(image.get(key, []), list)]
-    problems.add(f"have {key} that are not a list", bad, lambda i: images[i][key])
+    problems.add(f"{key!r} is not a list", bad, lambda i: images[i][key])
     problems.raise_if_any()
     ids = [image["id"] for image in images for _ in image.get(key, ())]
     listed = [category for image in images for category in image.get(key, ())]
     problems = Problems(subject, f"entries of {key}", len(listed), DataError)
-    listed_ids = integer_column(listed, "category id", problems)
+    listed_ids = integer_column(listed, "category_id", problems)
     problems.raise_if_any()
     assert listed_ids is not None
     image, _ = find_ids(image_ids, np.array(ids, dtype=np.int64))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -27,14 +28,14 @@ class Problems:
     def add(
         self, what: str, where: Sequence[int] | NDArray[Any], example: Callable[[int], object]
     ) -> None:
-        """Note that the records at the indices ``where`` (may be none) suffer from ``what``."""
+        """Note ``what`` is wrong with the records at the indices ``where``, which may be none."""
         if len(where) == 0:
             return
         shown = ", ".join(
             f"number {index}: {_short(example(int(index)))}" for index in where[:NUM_EXAMPLES]
         )
         more = ", ..." if len(where) > NUM_EXAMPLES else ""
-        self.lines.append(f"{len(where)} of {self.total} {self.records} {what} ({shown}{more})")
+        self.lines.append(f"{len(where)} of {self.total} {self.records}: {what} ({shown}{more})")
 
     def raise_if_any(self) -> None:
         """Raise the exception if a problem was noted."""
@@ -55,17 +56,17 @@ def column(
         return [record[key] for record in records]
     except (KeyError, TypeError, IndexError):
         lacking = [i for i, r in enumerate(records) if not isinstance(r, dict) or key not in r]
-        problems.add(f"lack {key!r} {reason}".rstrip(), lacking, lambda i: records[i])
+        problems.add(f"no {key!r}{reason}", lacking, lambda i: records[i])
         return None
 
 
 def integer_column(values: Sequence[Any], key: str, problems: Problems) -> NDArray[np.int64] | None:
     """``values`` as (N,) int64, or None with the offenders noted. 3.0 passes for 3."""
-    kind, array = _as_array(values)
+    kind, array = _as_array(values, ndim=1)
     if kind == "i" and array is not None:
         return array.astype(np.int64)
     bad = [i for i, value in enumerate(values) if not _is_integer(value)]
-    problems.add(f"have a {key} that is not an integer", bad, lambda i: values[i])
+    problems.add(f"{key!r} is not an integer", bad, lambda i: values[i])
     return None if bad else np.array([int(value) for value in values], dtype=np.int64)
 
 
@@ -73,14 +74,14 @@ def number_column(
     values: Sequence[Any], key: str, problems: Problems
 ) -> NDArray[np.float64] | None:
     """``values`` as (N,) finite float64, or None with the offenders noted."""
-    kind, array = _as_array(values)
+    kind, array = _as_array(values, ndim=1)
     if kind in ("i", "f", "u") and array is not None:
         numbers = array.astype(np.float64)
         bad: Sequence[int] | NDArray[Any] = np.flatnonzero(~np.isfinite(numbers))
     else:
         bad = [i for i, value in enumerate(values) if not _is_finite_number(value)]
         numbers = np.array([] if bad else [float(v) for v in values], dtype=np.float64)
-    problems.add(f"have a {key} that is not a finite number", bad, lambda i: values[i])
+    problems.add(f"{key!r} is not a finite number", bad, lambda i: values[i])
     return None if len(bad) else numbers
 
 
@@ -88,8 +89,9 @@ def box_column(values: Sequence[Any], problems: Problems) -> NDArray[np.float64]
     """``values`` as (N, 4) float64 x, y, width, height, or None with the offenders noted."""
     if len(values) == 0:
         return np.zeros((0, 4))
-    kind, array = _as_array(values)
-    if kind in ("i", "f", "u") and array is not None and array.shape == (len(values), 4):
+    kind, array = _as_array(values, ndim=2)
+    fits = kind in ("i", "f", "u") and array is not None and array.shape == (len(values), 4)
+    if fits and array is not None and bool not in set(map(type, chain.from_iterable(values))):
         boxes = array.astype(np.float64)
         good = np.isfinite(boxes).all(axis=1) & (boxes[:, 2:] >= 0).all(axis=1)
         bad: Sequence[int] | NDArray[Any] = np.flatnonzero(~good)
@@ -97,22 +99,24 @@ def box_column(values: Sequence[Any], problems: Problems) -> NDArray[np.float64]
         bad = [i for i, value in enumerate(values) if not _is_box(value)]
         boxes = np.array([] if bad else [[float(x) for x in box] for box in values])
     problems.add(
-        "have a bbox that is not [x, y, width, height] with finite numbers and sides >= 0",
+        "'bbox' is not [x, y, width, height] with finite numbers and sides >= 0",
         bad,
         lambda i: values[i],
     )
     return None if len(bad) else boxes
 
 
-def _as_array(values: Sequence[Any]) -> tuple[str, NDArray[Any] | None]:
-    """The values as NumPy reads them and the kind of their dtype ("" where it cannot)."""
+def _as_array(values: Sequence[Any], ndim: int) -> tuple[str, NDArray[Any] | None]:
+    """The values as NumPy reads them and the kind of their dtype; "" where they do not fit."""
     if len(values) == 0:
         return "i", np.zeros(0, dtype=np.int64)
+    if bool in set(map(type, values)):  # NumPy would read True as 1
+        return "", None
     try:
         array = np.array(values)
     except (ValueError, OverflowError, TypeError):
         return "", None
-    return array.dtype.kind if array.ndim in (1, 2) else "", array
+    return array.dtype.kind if array.ndim == ndim else "", array
 
 
 def _is_integer(value: object) -> bool:

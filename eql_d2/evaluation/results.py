@@ -130,7 +130,7 @@ def _find(
         ("category_id", category_id, known_category),
     ):
         problems.add(
-            f"name a {key} that the annotations do not have",
+            f"{key!r} is not in the annotations",
             np.flatnonzero(~known),
             ids.tolist().__getitem__,
         )
@@ -141,12 +141,12 @@ def _masks(
     records: Sequence[Any], sizes: NDArray[np.int64], problems: Problems
 ) -> tuple[list[bytes], NDArray[np.float64]]:
     """Compressed RLE strings, each proven to describe its image's pixels, and their areas."""
-    values = column(records, "segmentation", problems, "which mask AP needs")
+    values = column(records, "segmentation", problems, ", which mask AP needs")
     problems.raise_if_any()
     assert values is not None
     not_rle = [i for i, value in enumerate(values) if not is_rle(value)]
     problems.add(
-        "have a segmentation that is not an RLE {'size': [height, width], 'counts': ...}",
+        "'segmentation' is not an RLE {'size': [height, width], 'counts': ...}",
         not_rle,
         lambda i: values[i],
     )
@@ -154,7 +154,7 @@ def _masks(
     given = np.array([value["size"] for value in values]).reshape(-1, 2)
     wrong = np.flatnonzero((given != sizes).any(axis=1) & (sizes > 0).all(axis=1))
     problems.add(
-        "have an RLE of another size than their image",
+        "the RLE has another size than the image",
         wrong,
         lambda i: f"{given[i].tolist()}, image {sizes[i].tolist()}",
     )
@@ -162,7 +162,7 @@ def _masks(
     masks = [compressed_counts(value) for value in values]
     measured = measure_rles(masks)
     broken = np.flatnonzero(measured.totals != given.prod(axis=1))
-    problems.add("have RLE counts that do not add up to height x width", broken, lambda i: masks[i])
+    problems.add("the RLE's counts do not add up to height x width", broken, lambda i: masks[i])
     problems.raise_if_any()
     return masks, measured.areas.astype(np.float64)
 

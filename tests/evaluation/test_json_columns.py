@@ -1,0 +1,130 @@
+"""Reading json, writing whole files only, and columns of records."""
+
+import gc
+
+import numpy as np
+import pytest
+
+from eql_d2.errors import DataError, ResultsError
+from eql_d2.evaluation.columns import (
+    Problems,
+    box_column,
+    column,
+    integer_column,
+    number_column,
+)
+from eql_d2.evaluation.json_file import atomic_text_file, paused_garbage_collection, read_json
+
+
+@pytest.fixture
+def problems():
+    return Problems("the file", "records", 3, ResultsError)
+
+
+def test_garbage_collection_comes_back_as_it_was():
+    assert gc.isenabled()
+    with paused_garbage_collection():
+        assert not gc.isenabled()
+    assert gc.isenabled()
+    gc.disable()
+    try:
+        with paused_garbage_collection():
+            pass
+        assert not gc.isenabled()
+    finally:
+        gc.enable()
+    with pytest.raises(KeyError), paused_garbage_collection():
+        raise KeyError
+    assert gc.isenabled()
+
+
+def test_json_with_a_byte_order_mark(tmp_path):
+    path = tmp_path / "a.json"
+    path.write_bytes(b'\xef\xbb\xbf{"a": [1, NaN]}')
+    assert list(read_json(path, "annotation file", DataError)) == ["a"]
+
+
+def test_unreadable_json_raises_the_asked_for_error(tmp_path):
+    with pytest.raises(DataError, match=r"annotation file .* cannot be read"):
+        read_json(tmp_path, "annotation file", DataError)
+    (tmp_path / "cut.json").write_text('[{"score": 0.')
+    with pytest.raises(ResultsError, match=r"cut\.json is not valid json .* cut off"):
+        read_json(tmp_path / "cut.json", "results file", ResultsError)
+    (tmp_path / "bytes.json").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ResultsError, match="not valid json"):
+        read_json(tmp_path / "bytes.json", "results file", ResultsError)
+
+
+def test_atomic_file_makes_its_folder_and_leaves_nothing_behind(tmp_path):
+    path = tmp_path / "a" / "b.txt"
+    with atomic_text_file(path) as file:
+        file.write("text")
+        assert not path.exists()
+    assert path.read_text() == "text"
+    with pytest.raises(TypeError), atomic_text_file(path) as file:
+        file.writelines(["other", 5])
+    assert path.read_text() == "text"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_problems_give_counts_and_first_examples(problems):
+    problems.add("never", [], lambda i: 1 / 0)
+    problems.raise_if_any()
+    problems.add("too high", np.array([0, 1, 2, 3]), lambda i: i * 10)
+    problems.add("too low", [2], str)
+    with pytest.raises(ResultsError) as caught:
+        problems.raise_if_any()
+    assert str(caught.value) == (
+        "the file:\n"
+        "  - 4 of 3 records: too high (number 0: 0, number 1: 10, number 2: 20, ...)\n"
+        "  - 1 of 3 records: too low (number 2: '2')"
+    )
+
+
+def test_column(problems):
+    records = [{"a": 1}, {"a": None}]
+    assert column(records, "a", problems) == [1, None]
+    assert problems.lines == []
+    assert column([*records, {}, 5], "a", problems, ", needed for b") is None
+    assert "2 of 3 records: no 'a', needed for b (number 2: {}, number 3: 5)" in problems.lines[0]
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([], []),
+        ([3, 1], [3, 1]),
+        ([2.0, 3], [2, 3]),
+        ([np.uint8(4)], [4]),
+        ([-(2**61)], [-(2**61)]),
+    ],
+)
+def test_integers(values, expected, problems):
+    array = integer_column(values, "id", problems)
+    assert array.dtype == np.int64
+    assert array.tolist() == expected
+
+
+@pytest.mark.parametrize("bad", [None, "3", 1.5, True, [3], 2**63, float("inf"), {}])
+def test_no_integers(bad, problems):
+    for values in ([bad], [1, 2, bad]):
+        assert integer_column(values, "id", problems) is None
+    assert "'id' is not an integer (number 2: " in problems.lines[1]
+
+
+def test_numbers(problems):
+    array = number_column([1, 2.5, np.float32(0.5)], "score", problems)
+    assert array.tolist() == [1, 2.5, 0.5]
+    assert array.dtype == np.float64
+    assert number_column([], "score", problems).shape == (0,)
+    for bad in (None, "3", True, float("nan"), 10**400, [1]):
+        assert number_column([0.5, bad], "score", problems) is None
+        assert number_column([bad], "score", problems) is None
+
+
+def test_boxes(problems):
+    boxes = box_column([[1, 2, 3, 4], (0.5, 0, 0, 1), np.ones(4)], problems)
+    assert boxes.tolist() == [[1, 2, 3, 4], [0.5, 0, 0, 1], [1, 1, 1, 1]]
+    assert box_column([], problems).shape == (0, 4)
+    for bad in ([1, 2, 3], [1, 2, 3, 4, 5], [1, 2, -3, 4], [1, 2, 3, True], None, "1234", 7):
+        assert box_column([[0, 0, 1, 1], bad], problems) is None

@@ -1,0 +1,109 @@
+"""The table in words, metrics.json and per_category.csv."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+
+from eql_d2.evaluation import evaluate
+from eql_d2.evaluation.precision import UNDEFINED
+from eql_d2.evaluation.report import (
+    IOU_THRESHOLDS,
+    METRICS,
+    Evaluation,
+    describe_support,
+    mean_precision,
+    summarize,
+)
+
+NAMES = ["AP", "AP50", "AP75", "APs", "APm", "APl", "APr", "APc", "APf"]
+
+
+def test_names_and_thresholds():
+    assert [metric.name for metric in METRICS] == NAMES
+    assert [IOU_THRESHOLDS[m.threshold] for m in METRICS if m.threshold is not None] == [0.5, 0.75]
+
+
+def test_summary_takes_the_right_part():
+    precision = [np.full((10, 101, 3), UNDEFINED) for _ in range(4)]
+    precision[0][:, :, 0] = np.linspace(0, 0.9, 10)[:, None]
+    precision[0][:, :, 2] = 0.2
+    precision[1][:, :, 1] = 0.3
+    values = summarize(precision, ["f", "r", "f"])
+    assert values["AP"] == values["APf"] == pytest.approx(100 * (0.45 + 0.2) / 2)
+    assert values["AP50"] == pytest.approx(10)
+    assert values["AP75"] == pytest.approx(100 * (0.5 + 0.2) / 2)
+    assert values["APs"] == pytest.approx(30)
+    assert [values[name] for name in ("APm", "APl", "APr", "APc")] == [None] * 4
+    without_groups = summarize(precision, None)
+    assert without_groups["AP"] == values["AP"]
+    assert without_groups["APf"] is None
+
+
+def test_precision_zero_is_defined():
+    assert mean_precision(np.zeros(5)) == 0
+    assert mean_precision(np.full(5, UNDEFINED)) is None
+    assert mean_precision(np.zeros(0)) is None
+
+
+def test_support_in_words():
+    has_truth = np.zeros((4, 5), dtype=bool)
+    has_truth[0, :3] = True
+    has_truth[2, 1] = True
+    support = describe_support(has_truth, ["f", "f", "c", "r", "r"])
+    assert support["AP"] == support["AP50"] == "3 of 5 categories have ground truth"
+    assert support["APs"] == "0 of 5 categories have small ground truth"
+    assert support["APm"] == "1 of 5 categories have medium ground truth"
+    assert support["APr"] == "0 of 2 rare categories have ground truth"
+    assert support["APc"] == "1 of 1 common categories have ground truth"
+    assert support["APf"] == "2 of 2 frequent categories have ground truth"
+    assert "not known" in describe_support(has_truth, None)["APr"]
+
+
+def test_table():
+    metrics = {f"{kind}/{name}": 12.345 for kind in ("bbox", "segm") for name in ("AP", "APs")}
+    metrics |= {"segm/APs": None, "bbox/APr": None, "segm/APr": None}
+    support = {"AP": "3 of 5 ...", "APs": "1 of 5 ...", "APr": "0 of 14 rare categories have ..."}
+    lines = Evaluation(metrics, support, (), ("look here",)).table().splitlines()
+    assert lines[0].split() == ["bbox", "segm", "mean", "over"]
+    assert lines[1].split()[:3] == ["AP", "12.35", "12.35"] or lines[1].split()[1] == "12.35"
+    assert lines[2].split()[:3] == ["APs", "12.35", "n/a"] or lines[2].split()[2] == "n/a"
+    assert lines[3] == "APr    n/a (0 of 14 rare categories have ...)"
+    assert lines[4] == "warning: look here"
+
+
+def test_files(tmp_path, random_case):
+    truth, records = random_case(11)
+    truth["categories"][0]["name"] = 'with, comma and "quotes"'
+    evaluation = evaluate(truth, records)
+    evaluation.write(tmp_path / "new" / "folder")
+    assert json.loads((tmp_path / "new/folder/metrics.json").read_text()) == evaluation.metrics
+    assert set(evaluation.metrics) == {f"{k}/{n}" for k in ("bbox", "segm") for n in NAMES}
+    with (tmp_path / "new/folder/per_category.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["category_id"]) for row in rows] == sorted(c["id"] for c in truth["categories"])
+    assert 'with, comma and "quotes"' in {row["name"] for row in rows}
+    for row, category in zip(rows, evaluation.categories, strict=True):
+        annotations = [
+            a
+            for a in truth["annotations"]
+            if a["category_id"] == category.category_id and a["area"] > 0
+        ]
+        assert int(row["instances"]) == len(annotations)
+        assert int(row["images"]) == len({a["image_id"] for a in annotations})
+        for kind in ("bbox", "segm"):
+            written = row[f"{kind}/AP"]
+            assert (float(written) if written else None) == category.ap[kind]
+
+
+def test_mean_of_category_ap_is_ap(random_case):
+    evaluation = evaluate(*random_case(12))
+    ap = [row.ap["bbox"] for row in evaluation.categories if row.ap["bbox"] is not None]
+    assert len(ap) > 1
+    assert np.mean(ap) == pytest.approx(evaluation.metrics["bbox/AP"])
+
+
+def test_metrics_json_has_null_for_undefined(tmp_path):
+    evaluate({"images": [], "annotations": [], "categories": []}, []).write(tmp_path)
+    assert '"bbox/APr": null' in (tmp_path / "metrics.json").read_text()
