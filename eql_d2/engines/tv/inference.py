@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
 from eql_d2.data import DetectionData, encode_rle
 from eql_d2.engines.tv.pasting import paste_mask
@@ -63,8 +64,12 @@ def write_results(
         path of the results file, which has its name only when it is complete.
     """
     images = TestImages(data.images, settings.input)
-    loader = torch.utils.data.DataLoader(
-        images, batch_size=None, num_workers=settings.loader.num_workers
+    loader = DataLoader(
+        images,
+        batch_size=None,
+        num_workers=settings.loader.num_workers,
+        # Its own generator: else an evaluation would change the training that goes on after it.
+        generator=torch.Generator(),
     )
     device = torch.device(settings.device)
     path = output_dir / RESULTS_FILE

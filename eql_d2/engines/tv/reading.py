@@ -144,7 +144,7 @@ def _roi(read: ConfigReader) -> RoiSettings:
     read.choice("MODEL.ROI_BOX_HEAD.NAME", ("FastRCNNConvFCHead",))
     read.exactly("MODEL.ROI_HEADS.IOU_LABELS", (0, 1))
     (iou_threshold,) = read.tuple("MODEL.ROI_HEADS.IOU_THRESHOLDS", 1)
-    box = "MODEL.ROI_BOX_HEAD"
+    box, mask = "MODEL.ROI_BOX_HEAD", _mask(read)
     convs, fcs = read.number(f"{box}.NUM_CONV", 0), read.number(f"{box}.NUM_FC", 0)
     if convs + fcs == 0:
         read.problem(f"{box}.NUM_CONV and NUM_FC are both 0; the usual FPN head has NUM_FC 2")
@@ -167,7 +167,7 @@ def _roi(read: ConfigReader) -> RoiSettings:
         score_threshold=read.number("MODEL.ROI_HEADS.SCORE_THRESH_TEST", 0, 1),
         nms_threshold=read.number("MODEL.ROI_HEADS.NMS_THRESH_TEST", 0, 1),
         max_detections=read.number("TEST.DETECTIONS_PER_IMAGE", 1),
-        mask=_mask(read) if read("MODEL.MASK_ON") else None,
+        mask=mask if read("MODEL.MASK_ON") else None,
     )
 
 

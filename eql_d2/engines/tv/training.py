@@ -35,7 +35,7 @@ def training_records(data: DetectionData, settings: Settings) -> list[ImageRecor
     """Return the images to train on.
 
     Raises:
-        DataError: nothing is left, or masks are wanted and instances have none.
+        DataError: nothing is left.
     """
     records = data.images
     if settings.loader.filter_empty:
@@ -43,13 +43,6 @@ def training_records(data: DetectionData, settings: Settings) -> list[ImageRecor
         logger.info(f"training images: {len(records)} of {len(data.images)} have annotations")
     if not records:
         raise DataError(f"{data.json_path}: no image is left to train on")
-    instances = [x for r in records for x in r.instances if not x.iscrowd]
-    bare = sum(x.segmentation is None for x in instances)
-    if settings.roi.mask is not None and bare:
-        raise DataError(
-            f"{data.json_path}: {bare} of {len(instances)} instances have no segmentation, which "
-            "the mask head needs; annotate them, or set MODEL.MASK_ON False"
-        )
     return records
 
 

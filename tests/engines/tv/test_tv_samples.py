@@ -1,0 +1,158 @@
+"""Images and targets stay together through resizing and flipping."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from eql_d2.data import ImageRecord, Instance
+from eql_d2.engines.tv.samples import (
+    TestImages,
+    TrainingImages,
+    resize_pixels,
+    shortest_edge_size,
+    to_tensor,
+    training_size,
+    training_target,
+)
+
+
+@pytest.fixture
+def record(tmp_path):
+    """A 40 x 60 image, black but for two bright rectangles, and a crowd region."""
+    pixels = np.zeros((40, 60, 3), np.uint8)
+    pixels[10:30, 8:20] = (250, 10, 20)
+    pixels[4:14, 40:58] = (30, 240, 40)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    instances = [
+        Instance(0, (8.0, 10, 12, 20), [[8, 10, 20, 10, 20, 30, 8, 30]], False),
+        Instance(2, (40.0, 4, 18, 10), [[40, 4, 58, 4, 58, 14, 40, 14]], False),
+        Instance(1, (0.0, 0, 60, 40), [[0, 0, 60, 0, 60, 40, 0, 40]], True),
+    ]
+    return ImageRecord(7, str(tmp_path / "a.png"), 40, 60, instances)
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "shortest", "longest", "wanted"),
+    [
+        (480, 640, 800, 1333, (800, 1067)),
+        (480, 640, 240, 1333, (240, 320)),
+        (400, 1000, 800, 1333, (533, 1333)),
+        (1000, 400, 800, 1333, (1333, 533)),
+        (427, 640, 0, 1333, (427, 640)),
+        (333, 500, 640, 1333, (640, 961)),
+    ],
+)
+def test_shortest_edge(height, width, shortest, longest, wanted):
+    assert shortest_edge_size(height, width, shortest, longest) == wanted
+
+
+@pytest.mark.detectron2
+def test_shortest_edge_is_detectron2s():
+    transforms = pytest.importorskip("detectron2.data.transforms")
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        height, width = (int(v) for v in rng.integers(20, 2000, 2))
+        shortest, longest = int(rng.integers(30, 900)), int(rng.integers(900, 1400))
+        wanted = transforms.ResizeShortestEdge.get_output_shape(height, width, shortest, longest)
+        assert shortest_edge_size(height, width, shortest, longest) == wanted
+
+
+@pytest.mark.parametrize("flip", ["horizontal", "vertical", "none"])
+@pytest.mark.parametrize("size", [40, 80, 20])
+def test_boxes_masks_and_pixels_agree(record, settings_of, flip, size):
+    settings = settings_of("INPUT.RANDOM_FLIP", flip, "INPUT.MIN_SIZE_TRAIN", [size]).input
+    images = TrainingImages([record], settings, seed=0, with_masks=True)
+    flipped = set()
+    for position in range(12):
+        sample = images[position, 0]
+        target, pixels = sample.target, sample.image
+        assert pixels.shape == (3, size, size * 3 // 2)
+        assert target["labels"].tolist() == [0, 2]
+        for box, mask, channel in zip(target["boxes"], target["masks"], (0, 1), strict=True):
+            bright = (pixels[channel] > 125).nonzero()
+            y0, x0 = bright.min(0).values.tolist()
+            y1, x1 = (bright.max(0).values + 1).tolist()
+            assert np.abs(box.numpy() - [x0, y0, x1, y1]).max() <= 0.51
+            ys, xs = mask.nonzero().unbind(1)
+            around = [xs.min(), ys.min(), xs.max() + 1, ys.max() + 1]
+            assert np.abs(box.numpy() - np.array(around)).max() <= 0.51
+        flipped.add(tuple(target["boxes"][1].tolist()))
+    assert len(flipped) == (1 if flip == "none" else 2)
+
+
+def test_augmentation_depends_on_seed_and_position_only(record, settings_of):
+    settings = settings_of("INPUT.MIN_SIZE_TRAIN", [24, 32, 40, 48]).input
+    first = TrainingImages([record], settings, seed=1, with_masks=True)
+    again = TrainingImages([record], settings, seed=1, with_masks=True)
+    sequence = [first[p, 0] for p in range(10)]
+    for position in reversed(range(10)):
+        sample = again[position, 0]
+        assert torch.equal(sample.image, sequence[position].image)
+        assert torch.equal(sample.target["boxes"], sequence[position].target["boxes"])
+    assert len({s.image.shape for s in sequence}) > 1
+    other = TrainingImages([record], settings, seed=2, with_masks=True)
+    assert any(
+        other[p, 0].image.shape != sequence[p].image.shape
+        or not torch.equal(other[p, 0].image, sequence[p].image)
+        for p in range(10)
+    )
+
+
+def test_sizes_are_chosen_or_drawn_from_a_range(settings_of):
+    rng = np.random.default_rng(0)
+    choice = settings_of("INPUT.MIN_SIZE_TRAIN", [32, 64]).input
+    found = {training_size(100, 100, choice, rng)[0] for _ in range(50)}
+    assert found == {32, 64}
+    ranged = dataclasses.replace(choice, sample_size_in_range=True)
+    found = {training_size(100, 100, ranged, rng)[0] for _ in range(500)}
+    assert found == set(range(32, 65))
+
+
+def test_crowds_and_slivers_are_no_targets(record):
+    record.instances.append(Instance(1, (5.0, 5, 1e-4, 9), [[5, 5, 6, 5, 6, 14]], False))
+    record.instances.append(Instance(1, (70.0, 5, 4, 9), [[70, 5, 74, 5, 74, 14]], False))
+    target = training_target(record, (40, 60), "none", with_masks=False)
+    assert target["labels"].tolist() == [0, 2]
+    assert set(target) == {"boxes", "labels"}
+
+
+def test_images_without_instances_have_empty_targets(record):
+    record.instances.clear()
+    target = training_target(record, (40, 60), "horizontal", with_masks=True)
+    assert target["boxes"].shape == (0, 4)
+    assert target["labels"].shape == (0,)
+    assert target["masks"].shape == (0, 40, 60)
+    assert target["labels"].dtype == torch.int64
+
+
+def test_channel_order():
+    pixels = np.zeros((2, 3, 3), np.uint8)
+    pixels[..., 0] = 200
+    assert to_tensor(pixels, "RGB")[:, 0, 0].tolist() == [200, 0, 0]
+    assert to_tensor(pixels, "BGR")[:, 0, 0].tolist() == [0, 0, 200]
+
+
+def test_test_images_keep_their_original_size(record, settings_of):
+    settings = settings_of("INPUT.MIN_SIZE_TEST", 80).input
+    sample = TestImages([record], settings)[0]
+    assert sample.image.shape == (3, 80, 120)
+    assert sample.original_size == (40, 60)
+    assert (sample.image_id, sample.target) == (7, {})
+
+
+def test_no_resizing_leaves_pixels_alone():
+    pixels = np.random.default_rng(0).integers(0, 255, (9, 7, 3)).astype(np.uint8)
+    assert resize_pixels(pixels, (9, 7)) is pixels
+    assert resize_pixels(pixels, (18, 14)).shape == (18, 14, 3)
+
+
+def test_rotated_photographs_are_read_upright(record, settings_of, tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # shown turned by 90 degrees
+    Image.new("RGB", (40, 60)).save(tmp_path / "b.jpg", exif=exif)
+    turned = dataclasses.replace(record, path=str(tmp_path / "b.jpg"))
+    sample = TestImages([turned], settings_of("INPUT.MIN_SIZE_TEST", 0).input)[0]
+    assert sample.image.shape == (3, 40, 60)
