@@ -64,9 +64,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         for dtype in options.dtypes:
             print(f"\n{size} {dtype}\n{Measurement.HEADER}", flush=True)
             batch = make_batch(*size, getattr(torch, dtype), device, options.seed)
-            rows = measure(losses, batch, repetitions=options.repetitions, progress=_progress)
-            print("\n".join(row.row() for row in rows), flush=True)
-            results += rows
+            results += measure(losses, batch, repetitions=options.repetitions, progress=_progress)
+            print("\n".join(row.row() for row in results[-len(losses) :]), flush=True)
     if options.json:
         content = setting | {"measurements": [asdict(row) for row in results]}
         options.json.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

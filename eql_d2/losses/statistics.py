@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
+
 import torch
 from torch import Tensor
 
@@ -40,8 +42,10 @@ def classification_statistics(
     """
     logits = logits.detach()
     num_classes = loss.num_classes
-    gradient = _gradient(loss, logits, labels)[:, :num_classes].float()
-    by_category = loss.loss_by_category(logits, labels)[:num_classes].float()
+    with _untouched_random_state(logits.device):
+        gradient = _gradient(loss, logits, labels)[:, :num_classes].float()
+    with _untouched_random_state(logits.device):  # the same draws again
+        by_category = loss.loss_by_category(logits, labels)[:num_classes].float()
     tail = tail_mask.detach().to(device=logits.device, dtype=torch.float32)
     best_score, best = loss.scores(logits).float().max(dim=1)
     foreground = labels < num_classes
@@ -62,9 +66,13 @@ def _share(part: Tensor, whole: Tensor) -> Tensor:
 
 
 def _gradient(loss: ClassificationLoss, logits: Tensor, labels: Tensor) -> Tensor:
-    """DL/dlogits, (R, num_logits). Random draws of the loss do not move the global generators."""
-    devices = [logits.device] if logits.device.type == "cuda" else []
-    with torch.random.fork_rng(devices), torch.enable_grad():
+    """Gradient of the loss with respect to the logits, (R, num_logits)."""
+    with torch.enable_grad():
         leaf = logits.clone().requires_grad_()
         (gradient,) = torch.autograd.grad(loss(leaf, labels), leaf)
     return gradient
+
+
+def _untouched_random_state(device: torch.device) -> AbstractContextManager[None]:
+    """Give a loss's draws back, so that how often one logs does not change the training."""
+    return torch.random.fork_rng([device] if device.type == "cuda" else [])
