@@ -62,7 +62,7 @@ def plot_category_counts(
             axes.axhline(limit, color="white", linewidth=3.0)
             axes.axhline(limit, color="black", linestyle="--", linewidth=1.3, label=label)
         axes.set_title(_title(statistics, lambda_), fontsize=11)
-        axes.legend(loc="upper right")
+        axes.legend(loc="upper right", frameon=True, framealpha=0.95, edgecolor="none")
 
 
 def _draw_group(axes: Any, places: list[int], counts: list[int], letter: str, name: str) -> None:
