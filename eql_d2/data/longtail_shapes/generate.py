@@ -19,9 +19,9 @@ from eql_d2.data.longtail_shapes.annotate import AnnotationBuilder
 from eql_d2.data.longtail_shapes.plan import (
     Parameters,
     assign_images,
+    even_image_counts,
+    longtail_image_counts,
     make_categories,
-    test_image_counts,
-    train_image_counts,
 )
 from eql_d2.data.longtail_shapes.scene import paint_scene
 from eql_d2.errors import DataError
@@ -45,7 +45,7 @@ def generate_longtail_shapes(
     """Make the data set ``longtail_shapes``, or use the one that is there already.
 
     Textured shapes on noise, with exact masks of the visible pixels, in LVIS's format. Image counts
-    of the training set fall log-linearly (:func:`~.plan.train_image_counts`): with the default
+    of the training set fall log-linearly (:func:`~.plan.longtail_image_counts`): with the default
     numbers there are rare, common and frequent categories. In the test set all are equally
     frequent. Equal parameters give equal bytes (with the same versions of NumPy and Pillow).
 
@@ -112,7 +112,7 @@ def _is_there(directory: Path, parameters: Parameters) -> bool:
     mend = "Choose another folder (DATA.LONGTAIL_SHAPES.DIR) or delete this one"
     try:
         record = json.loads((directory / RECORD).read_text("utf-8"))
-        found, checksum = record["made_with"], record["sha256"]
+        found, checksum = dict(record["made_with"]), record["sha256"]
     except (OSError, ValueError, KeyError, TypeError):
         raise DataError(
             f"{directory} is not empty and holds no longtail_shapes set. {mend}"
@@ -135,8 +135,8 @@ def _record(parameters: Parameters) -> dict[str, Any]:
 
 def _write(directory: Path, parameters: Parameters) -> None:
     categories = make_categories(parameters.num_categories)
-    train = train_image_counts(parameters.num_categories, parameters.num_train_images)
-    test = test_image_counts(parameters.num_categories, parameters.num_test_images)
+    train = longtail_image_counts(parameters.num_categories, parameters.num_train_images)
+    test = even_image_counts(parameters.num_categories, parameters.num_test_images)
     numbers = (parameters.num_train_images, parameters.num_test_images)
     for split, counts, number in zip(SPLITS, (train, test), numbers, strict=True):
         order = np.random.default_rng([parameters.seed, SPLITS.index(split)])
@@ -161,7 +161,7 @@ def _write_json(path: Path, content: dict[str, Any]) -> None:
 def _write_png(path: Path, image: np.ndarray[Any, Any]) -> None:
     from PIL import Image
 
-    Image.fromarray(image).save(path, compress_level=6)
+    Image.fromarray(image).save(path, compress_level=3)
 
 
 def _checksum(directory: Path) -> str:

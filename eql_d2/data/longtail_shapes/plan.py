@@ -86,7 +86,7 @@ def make_categories(num_categories: int) -> list[Category]:
     return categories
 
 
-def train_image_counts(num_categories: int, num_images: int) -> list[int]:
+def longtail_image_counts(num_categories: int, num_images: int) -> list[int]:
     """Return the images of each category by rank, falling on a straight line in logarithms.
 
     The rarest category has 2 images; the most frequent has as many as an average of 4 categories
@@ -103,8 +103,8 @@ def train_image_counts(num_categories: int, num_images: int) -> list[int]:
     return _log_linear(num_categories, low)
 
 
-def test_image_counts(num_categories: int, num_images: int) -> list[int]:
-    """Return the images of each category in the test set: equal, and at most 3/4 of all images."""
+def even_image_counts(num_categories: int, num_images: int) -> list[int]:
+    """Return equal counts of images for the test set, at most 3/4 of all images."""
     equal = CATEGORIES_PER_IMAGE * num_images // num_categories
     return [max(1, min(equal, int(SHARE_OF_TEST * num_images)))] * num_categories
 
