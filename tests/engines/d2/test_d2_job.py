@@ -1,0 +1,98 @@
+"""What is prepared before processes start, and what is refused then."""
+
+from contextlib import suppress
+
+import pytest
+import torch
+
+from eql_d2.config import load_config
+from eql_d2.errors import ConfigError, MissingPackageError
+from eql_d2.experiment import prepare_experiment
+
+with suppress(MissingPackageError):
+    from eql_d2.engines.d2.compat import get_cfg
+    from eql_d2.engines.d2.datasets import PackedDataset
+    from eql_d2.engines.d2.job import check_keys, prepare_job
+    from eql_d2.engines.d2.predictor import config_from_yaml
+    from eql_d2.engines.d2.statistics import statistics_from_config
+
+pytestmark = pytest.mark.detectron2
+
+
+@pytest.fixture
+def make_job(options, tmp_path):
+    """Prepare a job: ``make_job("KEY", "VALUE", world_size=1)``."""
+
+    def make(*overrides, training=True, **kwargs):
+        chosen = options(tmp_path / "out", *overrides)
+        cfg = load_config(chosen.config_file, chosen.overrides, defaults=get_cfg())
+        experiment = prepare_experiment(cfg, training=training)
+        kwargs = {"world_size": 1, **kwargs}
+        return prepare_job(cfg, experiment, tmp_path, training=training, **kwargs)
+
+    return make
+
+
+def test_models_read_the_prepared_counts_and_users_keep_their_own_words(make_job, tmp_path):
+    job = make_job()
+    assert job.cfg.MODEL.EQL.STATISTICS == str(tmp_path / "out" / "category_statistics.json")
+    assert len(statistics_from_config(job.cfg)) == 6
+    saved = config_from_yaml(job.config_yaml)
+    assert saved.MODEL.EQL.STATISTICS == "train"
+    assert saved.MODEL.ROI_HEADS.NUM_CLASSES == 6
+    assert saved.MODEL.EQL.LOSS.LAMBDA > 0, "the tail must not change where data are not there"
+    assert job.metadata["config"] == job.config_yaml
+    assert job.metadata["engine"] == "detectron2"
+
+
+def test_data_are_packed_once(make_job):
+    job = make_job()
+    assert len(PackedDataset(job.train)) == 12
+    assert len(PackedDataset(job.test)) == 5
+    assert job.repeat_factors is None
+    assert job.experiment is None, "nothing evaluates during this training"
+
+
+def test_evaluating_needs_no_training_data(make_job):
+    job = make_job(training=False)
+    assert job.train is None
+
+
+def test_evaluation_during_training_gets_the_test_data_only(make_job):
+    experiment = make_job("TEST.EVAL_PERIOD", 2).load_experiment()
+    assert experiment.train is None
+    assert len(experiment.test.images) == 5
+
+
+def test_repeat_factors_belong_to_the_packed_images(make_job):
+    overrides = ("DATALOADER.SAMPLER_TRAIN", "RepeatFactorTrainingSampler")
+    job = make_job(*overrides, "DATALOADER.REPEAT_THRESHOLD", 0.5)
+    records = list(PackedDataset(job.train))
+    assert len(job.repeat_factors) == len(records)
+    images = [{a["category_id"] for a in r["annotations"]} for r in records]
+    share = torch.tensor([sum(k in one for one in images) for k in range(6)]) / len(images)
+    expected = [max(max(1.0, (0.5 / float(share[k])) ** 0.5) for k in one) for one in images]
+    assert job.repeat_factors.tolist() == pytest.approx(expected)
+    assert max(expected) > 1.5, "the data have no rare category, so the test shows nothing"
+
+
+def test_reference_world_size_scales_the_schedule(make_job):
+    overrides = ("SOLVER.REFERENCE_WORLD_SIZE", 1, "SOLVER.MAX_ITER", 100, "SOLVER.STEPS", "[80]")
+    job = make_job(*overrides, world_size=2)
+    solver = job.cfg.SOLVER
+    assert (solver.IMS_PER_BATCH, solver.MAX_ITER, solver.STEPS) == (4, 50, (40,))
+    assert pytest.approx(0.02) == solver.BASE_LR
+    assert config_from_yaml(job.config_yaml).SOLVER.MAX_ITER == 50
+
+
+def test_keys_that_would_be_ignored_are_refused_together(tiny_config):
+    cfg = load_config(tiny_config, defaults=get_cfg())
+    check_keys(cfg)
+    cfg.MODEL.ROI_HEADS.NAME = "StandardROIHeads"
+    cfg.DATALOADER.SAMPLER_TRAIN = "RandomSubsetTrainingSampler"
+    cfg.TEST.AUG.ENABLED = True
+    cfg.TEST.PRECISE_BN.ENABLED = True
+    with pytest.raises(ConfigError) as caught:
+        check_keys(cfg)
+    assert len(caught.value.problems) == 4
+    assert "EQLROIHeads" in caught.value.problems[0]

@@ -1,0 +1,181 @@
+"""End to end on a tiny generated set: train, resume, evaluate, predict; one process and two."""
+
+import json
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from eql_d2.checkpoint import METADATA_KEY, read_checkpoint_metadata
+from eql_d2.errors import ConfigError, MissingPackageError, UserError
+
+with suppress(MissingPackageError):
+    from eql_d2.engines.d2 import load_predictor, run
+
+pytestmark = pytest.mark.detectron2
+
+LOSSES = ("total_loss", "loss_cls", "loss_box_reg", "loss_mask", "loss_rpn_cls", "loss_rpn_loc")
+
+
+def log_of(folder):
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, tiny_config):
+    """One trained run for all tests that only look at what it left."""
+    from eql_d2.command_line import TrainOptions
+
+    folder = tmp_path_factory.mktemp("trained")
+    shapes = ("DATA.LONGTAIL_SHAPES.DIR", str(tiny_config.parent / "shapes"))
+    overrides = (*shapes, "OUTPUT_DIR", str(folder), "TEST.EVAL_PERIOD", "2")
+    metrics = run(TrainOptions(str(tiny_config), overrides=overrides))
+    return folder, metrics
+
+
+def test_everything_is_where_it_is_looked_for(trained):
+    folder, metrics = trained
+    for name in (
+        "config.yaml",
+        "category_statistics.json",
+        "model_0000001.pth",
+        "model_0000003.pth",
+        "model_final.pth",
+        "inference/lvis_instances_results.json",
+        "metrics.json",
+        "per_category.csv",
+        "log.txt",
+    ):
+        assert (folder / name).stat().st_size > 0, name
+    assert (folder / "last_checkpoint").read_text() == "model_final.pth"
+    assert json.loads((folder / "metrics.json").read_text()) == metrics
+    assert {f"{kind}/AP{group}" for kind in ("bbox", "segm") for group in "rcf"} <= set(metrics)
+    assert [p.name for p in (folder / "inference").iterdir()] == ["lvis_instances_results.json"]
+
+
+def test_the_log_has_every_iteration_with_losses_and_statistics(trained):
+    folder, _ = trained
+    lines = log_of(folder)
+    assert [line["iteration"] for line in lines] == [0, 1, 2, 3]
+    for line in lines:
+        assert line["total_loss"] == pytest.approx(sum(line[name] for name in LOSSES[1:]))
+        assert line["lr"] > 0
+        assert 0 <= line["cls/tail_gradient_share"] <= 1
+        assert not any("cls_accuracy" in name for name in line)
+    assert "bbox/AP" in lines[1], "TEST.EVAL_PERIOD 2 evaluates after the second iteration"
+    assert "bbox/AP" not in lines[0]
+    assert "eta:" in (folder / "log.txt").read_text()
+
+
+def test_checkpoints_describe_themselves(trained):
+    folder, _ = trained
+    metadata = read_checkpoint_metadata(folder / "model_0000001.pth")
+    assert metadata["engine"] == "detectron2"
+    assert metadata["iteration"] == 1
+    assert metadata["config"] == (folder / "config.yaml").read_text()
+    content = torch.load(folder / "model_final.pth", weights_only=True)
+    assert METADATA_KEY in content
+    assert content["model"]["roi_heads.box_predictor.cls_score.weight"].shape == (6, 32)
+
+
+def test_evaluation_alone_repeats_the_numbers(trained, options, tmp_path):
+    folder, metrics = trained
+    again = run(options(tmp_path, "MODEL.WEIGHTS", folder, eval_only=True))
+    assert again == metrics
+    results = "inference/lvis_instances_results.json"
+    assert (tmp_path / results).read_bytes() == (folder / results).read_bytes()
+    assert not (tmp_path / "metrics.jsonl").exists()
+
+
+def test_predictions_need_the_checkpoint_alone(trained, tiny_config):
+    folder, _ = trained
+    predict = load_predictor(folder, device="cpu")
+    records = json.loads((folder / "inference/lvis_instances_results.json").read_text())
+    test_json = json.loads(next((tiny_config.parent / "shapes").rglob("*test*.json")).read_text())
+    image = next(i for i in test_json["images"] if i["id"] == records[0]["image_id"])
+    name = image.get("file_name") or image["coco_url"].rsplit("/", 1)[-1]
+    path = next((tiny_config.parent / "shapes").rglob(Path(name).name))
+    expected = [r for r in records if r["image_id"] == image["id"]]
+    found = predict(np.asarray(Image.open(path).convert("RGB")))
+    assert found.scores.tolist() == [r["score"] for r in expected]
+    assert found.boxes.tolist() == [r["bbox"] for r in expected]
+    assert list(found.masks) == [r["segmentation"] for r in expected]
+
+
+def test_predictor_options_and_refusals(trained, tmp_path):
+    folder, _ = trained
+    image = np.random.default_rng(0).integers(0, 256, (48, 80, 3), dtype=np.uint8)
+    assert len(load_predictor(folder, device="cpu", max_detections=2)(image)) == 2
+    strict = load_predictor(folder, device="cpu", score_threshold=0.999)
+    nothing = strict(image)
+    assert len(nothing) == 0
+    assert nothing.masks == []
+    for wrong in (image[..., 0], image.astype(np.float32), image[..., :2]):
+        with pytest.raises(ValueError, match="uint8"):
+            strict(wrong)
+    metadata = read_checkpoint_metadata(folder) | {"engine": "torchvision"}
+    torch.save({METADATA_KEY: metadata, "model": {}}, tmp_path / "tv.pth")
+    with pytest.raises(UserError, match="torchvision engine"):
+        load_predictor(tmp_path / "tv.pth")
+
+
+def test_resuming_goes_on_where_it_stopped(options, tmp_path):
+    short = ("DATALOADER.SAMPLER_TRAIN", "RepeatFactorTrainingSampler", "MODEL.MASK_ON", "False")
+    run(options(tmp_path, *short, "SOLVER.MAX_ITER", 2))
+    run(options(tmp_path, *short, "SOLVER.MAX_ITER", 4, resume=True))
+    lines = log_of(tmp_path)
+    assert [line["iteration"] for line in lines] == [0, 1, 2, 3]
+    # Warm-up over 2 iterations to 0.01, then the step at iteration 3.
+    assert [line["lr"] for line in lines] == pytest.approx([1e-5, 0.005005, 0.01, 0.001])
+    state = torch.load(tmp_path / "model_final.pth", weights_only=True)
+    assert state["iteration"] == 3
+    assert state["trainer"]["optimizer"]["state"], "momentum was lost"
+    assert "segm/AP" not in json.loads((tmp_path / "metrics.json").read_text())
+    run(options(tmp_path, *short, "SOLVER.MAX_ITER", 1))
+    assert len(log_of(tmp_path)) == 1, "a new run began with the old run's log"
+
+
+def test_the_same_seed_gives_the_same_run(options, tmp_path):
+    short = ("SOLVER.MAX_ITER", 2, "MODEL.MASK_ON", "False", "TEST.DETECTIONS_PER_IMAGE", 1)
+    for name, seed in (("a", 5), ("b", 5), ("c", 6)):
+        run(options(tmp_path / name, *short, "SEED", seed))
+    a, b, c = ([line["total_loss"] for line in log_of(tmp_path / name)] for name in "abc")
+    assert a == b
+    assert a != c
+
+
+def test_weights_that_are_not_there(options, tmp_path):
+    with pytest.raises(ConfigError, match=r"--eval-only needs MODEL\.WEIGHTS"):
+        run(options(tmp_path, eval_only=True))
+    with pytest.raises(UserError, match=r"nowhere\.pth does not exist"):
+        run(options(tmp_path, "MODEL.WEIGHTS", tmp_path / "nowhere.pth"))
+    assert not (tmp_path / "config.yaml").exists(), "nothing should have been started"
+
+
+# Every sum that a process makes must be over the same things, whoever makes it: all anchors and
+# all proposals count, each image has as many, and none is drawn at random or flipped.
+WITHOUT_CHANCE = (
+    *("MODEL.MASK_ON", "False", "INPUT.RANDOM_FLIP", "none", "SOLVER.IMS_PER_BATCH", "4"),
+    *("MODEL.RPN.BATCH_SIZE_PER_IMAGE", "2048", "MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE", "4096"),
+    *("MODEL.ROI_HEADS.PROPOSAL_APPEND_GT", "False", "MODEL.ROI_HEADS.IOU_THRESHOLDS", "[0.3]"),
+)
+
+
+def test_one_process_and_two_train_the_same_model(options, tmp_path):
+    """Losses agree to the rounding of float32 sums over four iterations and their updates."""
+    run(options(tmp_path / "one", *WITHOUT_CHANCE))
+    metrics = run(options(tmp_path / "two", *WITHOUT_CHANCE, "TEST.EVAL_PERIOD", 2, num_gpus=2))
+    assert "bbox/AP" in metrics
+    one, two = log_of(tmp_path / "one"), log_of(tmp_path / "two")
+    assert [line["iteration"] for line in two] == [0, 1, 2, 3]
+    names = [name for name in LOSSES if name != "loss_mask"]
+    assert sum(line["loss_box_reg"] for line in one) > 0, "no foreground: nothing was compared"
+    for left, right in zip(one, two, strict=True):
+        for name in names:
+            assert left[name] == pytest.approx(right[name], rel=1e-4), (left["iteration"], name)
+        assert left["lr"] == right["lr"]
+    assert "bbox/AP" in two[1]
+    assert "bbox/AP" not in one[1]

@@ -1,0 +1,115 @@
+"""One training step: what is logged, and how a run that diverges ends."""
+
+import math
+from contextlib import suppress
+
+import pytest
+import torch
+from torch import nn
+
+from eql_d2.errors import MissingPackageError, UserError
+
+with suppress(MissingPackageError):
+    from eql_d2.engines.d2.compat import HookBase
+    from eql_d2.engines.d2.trainer import Trainer, TrainingDivergedError, parallel_model
+
+pytestmark = pytest.mark.detectron2
+
+
+class Line(nn.Module):
+    """A model of one weight: two losses, one of which a poisoned image makes infinite."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.tensor(1.0))
+
+    def forward(self, batch):
+        x = torch.tensor([image["x"] for image in batch])
+        if x.isnan().any():
+            raise FloatingPointError("proposals contain NaN")
+        return {"loss_cls": (self.weight * x).square().mean(), "loss_mask": 0.5 * self.weight}
+
+
+def train(images, iterations=2, lr=0.1, hook=None, **kwargs):
+    model = Line()
+    optimizer = torch.optim.SGD(model.parameters(), lr=lr, momentum=0.9)
+    batches = [[{"image_id": 10 * i + j, "x": x} for j, x in enumerate(b)] for i, b in images]
+    trainer = Trainer(model, batches, optimizer, **kwargs)
+    if hook is not None:
+        trainer.register_hooks([hook])
+    trainer.train(0, iterations)
+    return model, trainer
+
+
+def test_a_step_is_plain_gradient_descent():
+    model, trainer = train([(0, [1.0, 2.0])], iterations=1)
+    # d/dw of mean((w x)^2) + w / 2 at w = 1: 2 * (1 + 4) / 2 + 0.5
+    assert model.weight.item() == pytest.approx(1.0 - 0.1 * 5.5)
+    logged = {name: value for name, (value, _) in trainer.storage.latest().items()}
+    assert logged["loss_cls"] == pytest.approx(2.5)
+    assert logged["loss_mask"] == pytest.approx(0.5)
+    assert logged["total_loss"] == pytest.approx(3.0)
+    assert logged["data_time"] >= 0
+
+
+@pytest.mark.parametrize("poison", [math.inf, -math.inf])
+def test_an_infinite_loss_stops_the_run_and_says_where(poison):
+    class Remember(HookBase):
+        def after_step(self):
+            self.weight = self.trainer.model.weight.item()
+
+        def after_train(self):
+            self.last = self.trainer.model.weight.item()
+
+    hook = Remember()
+    with pytest.raises(TrainingDivergedError) as caught:
+        train([(0, [1.0, 2.0]), (1, [1.0, poison])], lr=0.125, hook=hook)
+    message = str(caught.value)
+    assert "iteration 1:" in message
+    assert "loss_cls = inf on images [10, 11]" in message
+    assert "loss_mask" not in message, "that term was finite"
+    assert "0.125" in message
+    assert "SOLVER.BASE_LR" in message
+    assert isinstance(caught.value, UserError)
+    assert hook.last == hook.weight, "the model was updated with a loss that is no number"
+
+
+def test_proposals_that_are_no_numbers_are_reported_the_same_way():
+    with pytest.raises(TrainingDivergedError, match=r"iteration 0: .*NaN on images \[0, 1\]"):
+        train([(0, [1.0, math.nan])])
+
+
+def test_mixed_precision_on_the_cpu_computes_in_bfloat16():
+    seen = []
+
+    class Probe(Line):
+        def forward(self, batch):
+            seen.append((torch.ones(2, 2) @ torch.ones(2, 2)).dtype)
+            return super().forward(batch)
+
+    model = Probe()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    batch = [{"image_id": 0, "x": 1.0}]
+    for mixed in (True, False):
+        Trainer(model, [batch], optimizer, mixed_precision=mixed).train(0, 1)
+    assert seen == [torch.bfloat16, torch.float32]
+
+
+def test_state_survives_a_file_without_code(tmp_path):
+    _, trainer = train([(0, [1.0]), (1, [2.0])])
+    torch.save(trainer.state_dict(), tmp_path / "state.pth")
+    state = torch.load(tmp_path / "state.pth", weights_only=True)
+    model = Line()
+    other = Trainer(model, [], torch.optim.SGD(model.parameters(), lr=0.5, momentum=0.9))
+    other.load_state_dict(state)
+    assert other.iter == trainer.iter
+    group = other.optimizer.param_groups[0]
+    assert group["lr"] == 0.1
+    momentum = other.optimizer.state[model.weight]["momentum_buffer"]
+    expected = next(iter(trainer.optimizer.state.values()))["momentum_buffer"]
+    assert torch.equal(momentum, expected)
+
+
+def test_a_single_process_is_not_wrapped():
+    model = Line()
+    assert parallel_model(model) is model
