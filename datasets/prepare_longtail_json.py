@@ -7,6 +7,7 @@ divided into a training and a test file; the groups always come from the trainin
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 from collections.abc import Sequence
@@ -71,7 +72,8 @@ def _write(path: Path, content: dict[str, Any], overwrite: bool) -> None:
     except OSError as error:
         raise DataError(f"{path} cannot be written: {error}") from None
     finally:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            part.unlink()
 
 
 def _tell_unseen(statistics: CategoryStatistics) -> None:
