@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -214,7 +215,7 @@ def test_other_files_are_no_weights(start, tmp_path):
 
 
 def test_boxes_alone_need_no_masks(start, squares, tmp_path):
-    document = json.loads(open(squares.json).read())
+    document = json.loads(Path(squares.json).read_text())
     for annotation in document["annotations"][:2]:
         del annotation["segmentation"]
     (tmp_path / "bare.json").write_text(json.dumps(document))
@@ -255,7 +256,7 @@ def test_it_learns(fitted):
 def test_prediction_needs_the_checkpoint_only(fitted, squares):
     folder, _ = fitted
     predict = load_predictor(folder / "model_final.pth", device="cpu", score_threshold=0.3)
-    document = json.loads(open(squares.json).read())
+    document = json.loads(Path(squares.json).read_text())
     pixels = np.asarray(Image.open(f"{squares.images}/1.png"))
     found = predict(pixels)
     truth = [a for a in document["annotations"] if a["image_id"] == 101]

@@ -1,0 +1,103 @@
+"""The comparison of losses, with training replaced by a stub."""
+
+import csv
+import importlib.util
+import json
+import subprocess
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from eql_d2.errors import UserError
+
+TOOL = Path(__file__).resolve().parents[2] / "tools" / "run_longtail_experiment.py"
+
+
+@pytest.fixture
+def tool():
+    spec = importlib.util.spec_from_file_location("run_longtail_experiment", TOOL)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def calls(tool, monkeypatch):
+    """Commands that would train; each leaves metrics, or fails when its seed is 13."""
+    calls = []
+
+    def stub(command, **_options):
+        calls.append(command)
+        overrides = dict(zip(command[-4::2], command[-3::2], strict=True))
+        run, seed = Path(overrides["OUTPUT_DIR"]), int(overrides["SEED"])
+        if seed == 13:
+            return SimpleNamespace(returncode=2)
+        metrics = {"bbox/AP": 10.0 + seed, "bbox/APr": None}
+        (run / "metrics.json").write_text(json.dumps(metrics))
+        (run / "config.yaml").write_text(f"SEED: {seed}\n")
+        return SimpleNamespace(returncode=0)
+
+    monkeypatch.setattr(subprocess, "run", stub)
+    return calls
+
+
+@pytest.fixture
+def config(tmp_path):
+    path = tmp_path / "one.yaml"
+    path.write_text("SOLVER: {MAX_ITER: 5}\n")
+    return path
+
+
+def arguments(config, tmp_path, *extra):
+    return ["--configs", str(config), "--output-dir", str(tmp_path / "out"), *extra]
+
+
+def test_all_runs_end_in_one_table(tool, calls, config, tmp_path, capsys):
+    tool.main(arguments(config, tmp_path, "--seeds", "0", "2", "--set", "SOLVER.BASE_LR", "0.5"))
+    assert len(calls) == 2
+    assert all("--resume" not in call for call in calls)
+    assert calls[0][calls[0].index("SOLVER.BASE_LR") + 1] == "0.5"
+    with (tmp_path / "out/runs.csv").open(newline="") as stream:
+        found = [(r["config"], r["seed"], r["bbox/AP"]) for r in csv.DictReader(stream)]
+    assert found == [("one", "0", "10.0000"), ("one", "2", "12.0000")]
+    assert "| one | 2 | 11.0 ± 1.4 | n/a |" in capsys.readouterr().out
+    assert (tmp_path / "out/summary.csv").is_file()
+
+
+def test_finished_runs_are_skipped_and_cut_ones_go_on(tool, calls, config, tmp_path):
+    tool.main(arguments(config, tmp_path, "--seeds", "0", "1"))
+    (tmp_path / "out/one_seed1/finished").unlink()
+    calls.clear()
+    tool.main(arguments(config, tmp_path, "--seeds", "0", "1"))
+    assert len(calls) == 1
+    assert "--resume" in calls[0]
+    assert str(tmp_path / "out/one_seed1") in calls[0]
+
+
+def test_another_configuration_is_no_finished_run(tool, calls, config, tmp_path):
+    tool.main(arguments(config, tmp_path, "--seeds", "0"))
+    config.write_text("SOLVER: {MAX_ITER: 6}\n")
+    tool.main(arguments(config, tmp_path, "--seeds", "0"))
+    assert len(calls) == 2
+    assert "--resume" not in calls[1]
+
+
+def test_a_failed_run_stops_with_its_log(tool, calls, config, tmp_path):
+    with pytest.raises(UserError, match=r"one_seed13 ended with code 2.*log\.txt"):
+        tool.main(arguments(config, tmp_path, "--seeds", "0", "13"))
+    assert (tmp_path / "out/runs.csv").is_file()
+
+
+def test_the_table_goes_into_a_readme(tool, calls, config, tmp_path):
+    from eql_d2.plotting.results_summary import BEGIN, END
+
+    readme = tmp_path / "README.md"
+    readme.write_text(f"# x\n{BEGIN}\n{END}\n")
+    tool.main(arguments(config, tmp_path, "--seeds", "0", "--readme", str(readme)))
+    assert "| one | 1 | 10.0 |" in readme.read_text()
+
+
+def test_the_default_configurations_exist(tool):
+    assert len(tool.CONFIGS) == 4
+    assert [c for c in tool.CONFIGS if not Path(c).is_file()] == []

@@ -1,0 +1,84 @@
+"""Compare losses on longtail_shapes: train configurations with several seeds, write one CSV.
+
+    python tools/run_longtail_experiment.py --output-dir output/longtail_experiment
+    python tools/run_longtail_experiment.py --output-dir DIR --seeds 0 1 2 --readme README.md
+
+Every run is a call of train_net.py into DIR/NAME_seedS. After an interruption start the same
+command again: finished runs are skipped, and the one that was cut goes on from its checkpoint.
+Writes DIR/runs.csv (a row a run) and DIR/summary.csv (mean and standard deviation over seeds), and
+prints the table; --readme puts it between the two marker lines of that file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from eql_d2.command_line import run_tool
+from eql_d2.config import load_config
+from eql_d2.errors import UserError
+from eql_d2.plotting import rows_from_runs, write_results_csv
+from eql_d2.plotting.results_summary import (
+    insert_between_markers,
+    markdown_table,
+    write_summary_csv,
+)
+
+ROOT = Path(__file__).resolve().parent.parent
+LOSSES = ("softmax", "sigmoid", "eql", "eql_rfs")
+CONFIGS = [str(ROOT / f"configs/quick/longtail_shapes_{loss}.yaml") for loss in LOSSES]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the tool."""
+    parser = argparse.ArgumentParser(description="Compare losses on longtail_shapes.")
+    parser.add_argument("--configs", nargs="+", default=CONFIGS, metavar="FILE")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], metavar="S")
+    parser.add_argument("--engine", default="torchvision", choices=("torchvision", "detectron2"))
+    parser.add_argument("--output-dir", required=True, type=Path, metavar="DIR")
+    parser.add_argument("--readme", type=Path, metavar="FILE", help="file with marker lines")
+    parser.add_argument(
+        "--set", nargs="+", default=[], metavar="KEY VALUE", help="overrides for every run"
+    )
+    args = parser.parse_args(argv)
+    runs = []
+    for seed in args.seeds:
+        for config in args.configs:
+            runs.append(args.output_dir / f"{Path(config).stem}_seed{seed}")
+            train(config, runs[-1], args.engine, [*args.set, "SEED", str(seed)])
+            rows = rows_from_runs(runs)
+            write_results_csv(rows, args.output_dir / "runs.csv")
+            write_summary_csv(rows, args.output_dir / "summary.csv")
+    print(markdown_table(rows))
+    if args.readme:
+        insert_between_markers(args.readme, markdown_table(rows))
+    return 0
+
+
+def train(config: str, run: Path, engine: str, overrides: list[str]) -> None:
+    """Train and evaluate one run, unless it was finished with the same configuration."""
+    overrides = [*overrides, "OUTPUT_DIR", str(run)]
+    wanted = f"# engine: {engine}\n{load_config(config, overrides).dump()}"
+    request, done = run / "requested.yaml", run / "finished"
+    same = request.is_file() and request.read_text("utf-8") == wanted
+    if same and done.is_file():
+        print(f"{run}: finished earlier", flush=True)
+        return
+    print(f"{run}: {'going on' if same else 'starting'}", flush=True)
+    run.mkdir(parents=True, exist_ok=True)
+    done.unlink(missing_ok=True)
+    request.write_text(wanted, "utf-8")
+    command = [sys.executable, str(ROOT / "tools/train_net.py"), "--config-file", config]
+    command += ["--engine", engine, *(["--resume"] if same else []), *overrides]
+    with (run / "log.txt").open("a", encoding="utf-8") as log:
+        code = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, check=False).returncode
+    if code:
+        raise UserError(f"{run} ended with code {code}; its messages are in {run / 'log.txt'}")
+    done.touch()
+
+
+if __name__ == "__main__":
+    run_tool(main)
