@@ -40,45 +40,20 @@ def read_ground_truth(
     Raises:
         DataError: The annotations lack what is needed; all problems of a kind are told at once.
     """
-    if isinstance(annotations, dict):
-        parsed, subject = annotations, "the annotations"
-    else:
-        parsed = read_json(annotations, "annotation file", DataError)
-        subject = f"annotation file {annotations}"
-    if not isinstance(parsed, dict):
-        raise DataError(f"{subject}: expected a json object, got {type(parsed).__name__}")
-    parts = {}
-    for key in ("images", "annotations", "categories"):
-        if not isinstance(parsed.get(key), list):
-            hint = " (a test split cannot be scored locally)" if key == "annotations" else ""
-            raise DataError(f"{subject}: has no list {key!r}{hint}")
-        parts[key] = parsed[key]
-    image_ids, sizes = _read_images(parts["images"], subject)
+    parts, subject = _load(annotations)
+    images = parts["images"]
+    image_ids, sizes, order = _read_images(images, subject, need_sizes=need_masks)
     category_ids, names, groups = _read_categories(parts["categories"], subject)
-    federated = any("neg_category_ids" in image for image in parts["images"])
-    exhaustive = np.array(["neg_category_ids" not in image for image in parts["images"]], bool)
+    exhaustive = np.array(["neg_category_ids" not in image for image in images], bool)
     if exhaustive.any():
         logger.info(
             "%d of %d images have no neg_category_ids: taken as exhaustively annotated",
-            exhaustive.sum(),
-            len(exhaustive),
+            *(exhaustive.sum(), len(exhaustive)),
         )
-    order = np.argsort([image["id"] for image in parts["images"]], kind="stable")
-    objects = _read_objects(
-        parts["annotations"], subject, image_ids, category_ids, need_masks=need_masks
-    )
-    crowd = objects.pop("crowd") & (not federated)
-
-    def pairs_of(key: str) -> NDArray[np.int64]:
-        return _image_pairs(parts["images"], key, subject, image_ids, category_ids)
-
+    ids = (image_ids, category_ids)
+    objects = _read_objects(parts["annotations"], subject, *ids, need_masks=need_masks)
+    crowd = objects.pop("crowd") & exhaustive.all()
     objects["ignored"] |= crowd
-    without_mask = _without_mask(objects["segmentations"], sizes[objects["image"]])
-    if without_mask.any():
-        logger.warning(
-            "%s: %d of %d annotations have no usable segmentation; ignored for mask AP",
-            *(subject, int(without_mask.sum()), len(without_mask)),
-        )
     return GroundTruth(
         image_ids=image_ids,
         sizes=sizes,
@@ -86,12 +61,30 @@ def read_ground_truth(
         names=names,
         groups=groups,
         crowd=crowd,
-        without_mask=without_mask,
+        without_mask=_without_mask(objects["segmentations"], sizes[objects["image"]], subject),
         exhaustive=exhaustive[order],
-        negative_pairs=pairs_of("neg_category_ids"),
-        not_exhaustive_pairs=pairs_of("not_exhaustive_category_ids"),
+        negative_pairs=_image_pairs(images, "neg_category_ids", subject, *ids),
+        not_exhaustive_pairs=_image_pairs(images, "not_exhaustive_category_ids", subject, *ids),
         **objects,
     )
+
+
+def _load(
+    annotations: str | os.PathLike[str] | dict[str, Any],
+) -> tuple[dict[str, list[Any]], str]:
+    """The three lists of an annotation file, and what to call it in messages."""
+    if isinstance(annotations, dict):
+        parsed, subject = annotations, "the annotations"
+    else:
+        parsed = read_json(annotations, "annotation file", DataError)
+        subject = f"annotation file {annotations}"
+    if not isinstance(parsed, dict):
+        raise DataError(f"{subject}: expected a json object, got {type(parsed).__name__}")
+    for key in ("images", "annotations", "categories"):
+        if not isinstance(parsed.get(key), list):
+            hint = " (a test split cannot be scored locally)" if key == "annotations" else ""
+            raise DataError(f"{subject}: has no list {key!r}{hint}")
+    return parsed, subject
 
 
 def _unique_ids(
@@ -110,7 +103,10 @@ def _unique_ids(
     return ids[order], order
 
 
-def _read_images(images: list[Any], subject: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _read_images(
+    images: list[Any], subject: str, *, need_sizes: bool
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Sorted ids, (I, 2) height and width (zeros if not given), and the order that sorts them."""
     image_ids, order = _unique_ids(images, "images", subject)
     problems = Problems(subject, "images", len(images), DataError)
     sides = [
@@ -118,7 +114,14 @@ def _read_images(images: list[Any], subject: str) -> tuple[NDArray[np.int64], ND
         for key in ("height", "width")
     ]
     problems.raise_if_any()
-    return image_ids, np.stack([side for side in sides if side is not None], axis=1)[order]
+    sizes = np.stack([side for side in sides if side is not None], axis=1)
+    if need_sizes:
+        lacking = np.flatnonzero((sizes <= 0).any(axis=1))
+        problems.add(
+            "no 'height' and 'width' above 0, which mask AP needs", lacking, lambda i: images[i]
+        )
+        problems.raise_if_any()
+    return image_ids, sizes[order], order
 
 
 def _read_categories(
@@ -185,11 +188,7 @@ def _read_objects(
     image, known_image = find_ids(image_ids, image_id)
     category, known_category = find_ids(category_ids, category_id)
     known = known_image & known_category
-    if not known.all():
-        logger.warning(
-            "%s: %d of %d annotations name an unknown image or category; left out",
-            *(subject, int((~known).sum()), len(known)),
-        )
+    _warn(subject, ~known, "name an unknown image or category; left out")
     kept = np.flatnonzero(known & (area > 0))
     kept_segmentations = None if segmentations is None else [segmentations[i] for i in kept]
     return {
@@ -219,7 +218,9 @@ def _areas(
     return area
 
 
-def _without_mask(segmentations: list[Any] | None, sizes: NDArray[np.int64]) -> NDArray[np.bool_]:
+def _without_mask(
+    segmentations: list[Any] | None, sizes: NDArray[np.int64], subject: str
+) -> NDArray[np.bool_]:
     """Objects whose segmentation cannot become a mask of their image's size (H, W)."""
     if segmentations is None:
         return np.zeros(len(sizes), dtype=bool)
@@ -227,4 +228,12 @@ def _without_mask(segmentations: list[Any] | None, sizes: NDArray[np.int64]) -> 
         not usable_segmentation(segmentation, height, width)
         for segmentation, (height, width) in zip(segmentations, sizes.tolist(), strict=True)
     ]
-    return np.array(unusable, dtype=bool)
+    result = np.array(unusable, dtype=bool)
+    _warn(subject, result, "have no usable segmentation; ignored for mask AP")
+    return result
+
+
+def _warn(subject: str, affected: NDArray[np.bool_], what: str) -> None:
+    if affected.any():
+        count = int(affected.sum())
+        logger.warning("%s: %d of %d annotations %s", subject, count, len(affected), what)

@@ -12,6 +12,11 @@ Corners, all as in lvis 0.5.3 unless said otherwise:
   ``bbox`` to avoid that, and so the numbers here are those of lvis without ``bbox``).
 * Records without any ``bbox``: the boxes around the masks, with the masks' areas.
 * Equal IoU: the object that comes later in the file; an ignored one only if no other fits.
+* A file whose images have no ``neg_category_ids`` is plain COCO: every category was looked for in
+  every image, and ``iscrowd`` regions are ignored as in pycocotools. In LVIS files ``iscrowd``
+  means nothing, as in lvis, and ``ignore`` is honoured in both.
+* An object without ``area`` has its box's; one without a usable segmentation is ignored for masks
+  (lvis stops).
 * No detections at all is AP 0 (lvis stops with an IndexError). Annotation ids do not matter (lvis
   counts a match with the id 0 as a false positive).
 """

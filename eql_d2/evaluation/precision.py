@@ -53,7 +53,7 @@ def precision_at_recalls(
     ignored: NDArray[np.bool_],
     num_truths: NDArray[np.int64],
 ) -> NDArray[np.float64]:
-    """Interpolated precision.
+    """Interpolated precision of each category.
 
     Args:
         ranking: Order of the detections.
@@ -66,29 +66,25 @@ def precision_at_recalls(
     Returns:
         (T, 101, K), UNDEFINED where a category has no object that counts.
     """
-    num_thresholds, num_categories = len(matched_truth), len(num_truths)
-    precision = np.zeros((num_thresholds, len(RECALLS), num_categories))
+    precision = np.zeros((len(matched_truth), len(RECALLS), len(num_truths)))
     precision[:, :, num_truths == 0] = UNDEFINED
     by_place = np.empty(len(counts_unmatched), dtype=bool)
     by_place[ranking.position] = counts_unmatched
     unmatched_before = np.concatenate(([0], np.cumsum(by_place)))
-
-    place = ranking.position[matched_detection]
-    order = np.argsort(place)
-    place = place[order]
-    would_count = by_place[place]
+    order = np.argsort(ranking.position[matched_detection])
+    place = ranking.position[matched_detection[order]]
+    first = np.searchsorted(place, ranking.category_start)  # matched before each category
     needed = _needed_true_positives(num_truths)
-    for t in range(num_thresholds):
-        truth = matched_truth[t, order]
+    for t, truth in enumerate(matched_truth[:, order]):
         is_matched = truth != UNMATCHED
-        rescued = np.concatenate(([0], np.cumsum(would_count & is_matched)))
+        # A matched detection is no false positive, though by_place counts it as one.
+        rescued = np.concatenate(([0], np.cumsum(by_place[place] & is_matched)))
         right = np.flatnonzero(is_matched & ~ignored[truth])
-        first = np.searchsorted(place, ranking.category_start)  # matched before each category
         wrong_before = unmatched_before[place[right] + 1] - rescued[right + 1]
-        wrong_at_start = unmatched_before[ranking.category_start] - rescued[first]
+        at_start = unmatched_before[ranking.category_start] - rescued[first]
         edges = np.searchsorted(right, first)
         for k in np.flatnonzero((num_truths > 0) & (np.diff(edges) > 0)):
-            wrong = wrong_before[edges[k] : edges[k + 1]] - wrong_at_start[k]
+            wrong = wrong_before[edges[k] : edges[k + 1]] - at_start[k]
             precision[t, :, k] = _interpolate(wrong, needed[num_truths[k]])
     return precision
 

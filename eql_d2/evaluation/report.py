@@ -80,7 +80,7 @@ class Evaluation:
     def table(self) -> str:
         """The metrics as text, one line a metric, with the number of categories behind it."""
         iou_types = list(dict.fromkeys(key.split("/")[0] for key in self.metrics))
-        lines = [f"{'':5}" + "".join(f"{kind:>8}" for kind in iou_types) + "  mean over"]
+        lines = [f"{'':5}" + "".join(f"{kind:>8}" for kind in iou_types) + "  behind it"]
         for name, support in self.support.items():
             values = [self.metrics[f"{kind}/{name}"] for kind in iou_types]
             if all(value is None for value in values):
@@ -144,10 +144,7 @@ def describe_support(has_truth: NDArray[np.bool_], groups: Sequence[str] | None)
         if metric.group is not None:
             kind = GROUP_NAMES[metric.group] + " "
             if groups is None:
-                support[metric.name] = (
-                    f"which categories are {kind}is not known: the annotations have no "
-                    "'frequency'; take the groups from the training annotations"
-                )
+                support[metric.name] = f"no category is known to be {GROUP_NAMES[metric.group]}"
                 continue
             behind = behind[[group == metric.group for group in groups]]
         what = f"{AREA_NAMES[metric.area]}ground truth"

@@ -134,6 +134,8 @@ def change(path, value):
         (change(["images", 0, "id"], "a"), "1 of 2 images: 'id' is not an integer"),
         (change(["images", 0, "id"], 10), r"1 of 2 images: the id is repeated \(number 1: 10\)"),
         (change(["images", 0, "height"], "20"), "'height' is not an integer"),
+        (change(["images", 0, "height"], 0), "1 of 2 images: no 'height' and 'width' above 0"),
+        (change(["images", 1, "width"], ...), "1 of 2 images: no 'height' and 'width' above 0"),
         (change(["images", 0, "neg_category_ids"], None), "'neg_category_ids' is not a list"),
         (
             change(["images", 0, "neg_category_ids"], ["x"]),
