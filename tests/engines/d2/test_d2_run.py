@@ -32,6 +32,7 @@ def trained(tmp_path_factory, tiny_config):
     folder = tmp_path_factory.mktemp("trained")
     shapes = ("DATA.LONGTAIL_SHAPES.DIR", str(tiny_config.parent / "shapes"))
     overrides = (*shapes, "OUTPUT_DIR", str(folder), "TEST.EVAL_PERIOD", "2")
+    overrides += ("EVALUATION.NUM_PICTURES", "1")
     metrics = run(TrainOptions(str(tiny_config), overrides=overrides))
     return folder, metrics
 
@@ -50,6 +51,7 @@ def test_everything_is_where_it_is_looked_for(trained):
         "log.txt",
     ):
         assert (folder / name).stat().st_size > 0, name
+    assert len(list((folder / "pictures").glob("*.png"))) == 1
     assert (folder / "last_checkpoint").read_text() == "model_final.pth"
     assert json.loads((folder / "metrics.json").read_text()) == metrics
     assert {f"{kind}/AP{group}" for kind in ("bbox", "segm") for group in "rcf"} <= set(metrics)
