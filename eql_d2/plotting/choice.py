@@ -36,15 +36,14 @@ def choose_images(
     if number < 0:
         raise ValueError(f"number of images must be 0 or more, got {number}")
     present = [{i.category for i in image.instances} for image in images]
-    rare = {c for c, group in enumerate(groups) if group == "r"}
-    common = {c for c, group in enumerate(groups) if group == "c"}
+    rare, common = ({c for c, g in enumerate(groups) if g == letter} for letter in "rc")
     shown: set[int] = set()
     left = list(range(len(images)))
 
     def rank(i: int) -> tuple[bool, bool, bool, bool, int, int]:
-        new = present[i] - shown
-        crowded = abs(len(images[i].instances) - READABLE_OBJECTS)
-        return (not new & rare, not new & common, not new, not present[i], crowded, i)
+        new, number_of_objects = present[i] - shown, len(images[i].instances)
+        crowded = abs(number_of_objects - READABLE_OBJECTS)
+        return not new & rare, not new & common, not new, not present[i], crowded, i
 
     chosen: list[ImageRecord] = []
     while left and len(chosen) < number:

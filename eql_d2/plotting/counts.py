@@ -56,11 +56,7 @@ def plot_category_counts(
         else:
             axes.set_xlabel("categories, most to fewest images")
         if lambda_:
-            limit = lambda_ * statistics.num_images
-            label = f"lambda {lambda_:.3g} = {limit:.4g} images"
-            # On a white band, because it also crosses the dark bars.
-            axes.axhline(limit, color="white", linewidth=3.0)
-            axes.axhline(limit, color="black", linestyle="--", linewidth=1.3, label=label)
+            _draw_lambda(axes, lambda_, lambda_ * statistics.num_images)
         axes.set_title(_title(statistics, lambda_), fontsize=11)
         axes.legend(loc="upper right", frameon=True, framealpha=0.95, edgecolor="none")
 
@@ -71,6 +67,13 @@ def _draw_group(axes: Any, places: list[int], counts: list[int], letter: str, na
     # Without gaps where bars are thinner than a few pixels; they would flicker.
     width = 0.85 if len(places) <= MAX_NAMES else 1.0
     axes.bar(places, heights, width, bottom=BOTTOM, color=GROUP_COLORS[letter], label=label)
+
+
+def _draw_lambda(axes: Any, lambda_: float, limit: float) -> None:
+    label = f"lambda {lambda_:.3g} = {limit:.4g} images"
+    # On a white band, because the line also crosses the dark bars.
+    axes.axhline(limit, color="white", linewidth=3.0)
+    axes.axhline(limit, color="black", linestyle="--", linewidth=1.3, label=label)
 
 
 def _title(statistics: CategoryStatistics, lambda_: float | None) -> str:

@@ -42,15 +42,14 @@ def draw_instances(
         image: ``(H, W, 3)`` uint8 RGB; not changed.
         boxes: ``(N, 4)`` x, y, width, height in pixels of ``image``.
         names: N category names.
-        scores: N scores, written behind the names. The best are labelled first.
-        masks: N masks ``(H, W)``, non-zero inside; ``None`` where there is none.
-        categories: N contiguous category indices that choose the colours; from the names where
-            left out.
+        scores: N scores, written behind the names; the best are labelled first.
+        masks: N masks ``(H, W)``, non-zero inside, or ``None``.
+        categories: N category indices that choose the colours; where left out, names do.
         scale: whole factor of enlargement; :func:`picture_scale` where left out.
 
     Returns:
-        ``(H * scale, W * scale, 3)`` uint8 RGB. Labels never overlap each other or leave the
-        picture: one that finds no free place near its box is left out, its box is drawn.
+        ``(H * scale, W * scale, 3)`` uint8 RGB. Labels neither overlap nor leave the picture; one
+        that finds no free place near its box is left out.
 
     Raises:
         ValueError: shapes or lengths do not fit.
@@ -59,24 +58,13 @@ def draw_instances(
 
     boxes = np.asarray(boxes, dtype=np.float64).reshape(-1, 4)
     _check(image, boxes, names, scores, masks, categories)
-    scale = picture_scale(*image.shape[:2]) if scale is None else scale
-    keys = names if categories is None else [int(c) for c in categories]
-    colors = [category_color(key) for key in keys]
-    canvas = _enlarge(image, scale).astype(np.float64)
-    # Large objects first, so that small ones are seen on top of them.
-    order = sorted(range(len(boxes)), key=lambda i: (-boxes[i, 2] * boxes[i, 3], i))
-    line = max(2, round(max(canvas.shape[:2]) / 400))
-    for i in order:
-        mask = None if masks is None else masks[i]
-        if mask is not None:
-            _blend_mask(canvas, _enlarge_mask(np.asarray(mask), scale), colors[i], line)
-    picture = Image.fromarray(np.rint(canvas).astype(np.uint8))
+    scale = scale or picture_scale(*image.shape[:2])
+    colors = [category_color(k) for k in (names if categories is None else map(int, categories))]
+    order = np.argsort(-boxes[:, 2] * boxes[:, 3], kind="stable").tolist()  # small ones on top
+    line = max(2, round(scale * max(image.shape[:2]) / 400))
+    picture = Image.fromarray(_tint(_enlarge(image, scale), masks, scale, colors, order, line))
     _draw_boxes(picture, boxes * scale, colors, order, line)
-    rank = np.arange(len(boxes))
-    if scores is not None:
-        rank = np.argsort(-np.asarray(scores), kind="stable")
-    texts = _texts(names, scores)
-    _draw_labels(picture, boxes[rank] * scale, [texts[i] for i in rank], [colors[i] for i in rank])
+    _draw_labels(picture, boxes * scale, names, scores, colors)
     return np.array(picture)
 
 
@@ -99,12 +87,6 @@ def _check(
             raise ValueError(f"mask {i} is {np.asarray(mask).shape}, image {image.shape[:2]}")
 
 
-def _texts(names: Sequence[str], scores: Sequence[float] | NDArray[Any] | None) -> list[str]:
-    if scores is None:
-        return list(names)
-    return [f"{name} {score:.2f}" for name, score in zip(names, scores, strict=True)]
-
-
 def _enlarge(image: NDArray[np.uint8], scale: int) -> NDArray[np.uint8]:
     from PIL import Image
 
@@ -116,6 +98,25 @@ def _enlarge(image: NDArray[np.uint8], scale: int) -> NDArray[np.uint8]:
 
 def _enlarge_mask(mask: NDArray[Any], scale: int) -> NDArray[np.bool_]:
     return np.repeat(np.repeat(mask.astype(bool), scale, axis=0), scale, axis=1)
+
+
+def _tint(
+    image: NDArray[np.uint8],
+    masks: Sequence[NDArray[Any] | None] | None,
+    scale: int,
+    colors: list[Color],
+    order: list[int],
+    line: int,
+) -> NDArray[np.uint8]:
+    """Return ``image``, already enlarged, with all masks in ``order``, later ones on top."""
+    if masks is None:
+        return image
+    canvas = image.astype(np.float64)
+    for i in order:
+        mask = masks[i]
+        if mask is not None:
+            _blend_mask(canvas, _enlarge_mask(np.asarray(mask), scale), colors[i], line)
+    return np.rint(canvas).astype(np.uint8)
 
 
 def _blend_mask(
@@ -154,19 +155,28 @@ def _draw_boxes(
 
 
 def _draw_labels(
-    picture: Any, boxes: NDArray[np.float64], texts: list[str], colors: list[Color]
+    picture: Any,
+    boxes: NDArray[np.float64],
+    names: Sequence[str],
+    scores: Sequence[float] | NDArray[Any] | None,
+    colors: list[Color],
 ) -> None:
-    """Draw the labels of ``boxes``, those in front get the best places."""
+    """Draw the labels of ``boxes``; the best scores get the best places."""
     from PIL import ImageDraw
 
+    texts, rank = list(names), np.arange(len(boxes))
+    if scores is not None:
+        texts = [f"{name} {score:.2f}" for name, score in zip(names, scores, strict=True)]
+        rank = np.argsort(-np.asarray(scores), kind="stable")
     draw = ImageDraw.Draw(picture)
     font = load_font(max(13, round(max(picture.size) / 45)))
-    texts = [shorten(text, font, picture.width - 2 * LABEL_PADDING) for text in texts]
+    texts = [shorten(texts[i], font, picture.width - 2 * LABEL_PADDING) for i in rank]
     line_height = sum(font.getmetrics()) + 2 * LABEL_PADDING
     sizes = [(math.ceil(font.getlength(t)) + 2 * LABEL_PADDING, line_height) for t in texts]
-    places = place_labels(boxes.tolist(), sizes, picture.size)
-    for text, color, place in zip(texts, colors, places, strict=True):
+    places = place_labels(boxes[rank].tolist(), sizes, picture.size)
+    for i, text, place in zip(rank, texts, places, strict=True):
         if place is not None:
+            color = colors[i]
             left, top, width, height = place
             draw.rectangle((left, top, left + width - 1, top + height - 1), fill=color)
             start = (left + LABEL_PADDING, top + LABEL_PADDING)

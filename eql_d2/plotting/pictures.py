@@ -48,39 +48,31 @@ def save_prediction_pictures(
     Args:
         data: the images and their ground truth.
         results: LVIS/COCO results file, or its records.
-        output_dir: PNG files named ``<image id>_<image name>.png`` are written there.
+        output_dir: folder for PNG files ``<image id>_<image name>.png``.
         number: how many images, at most.
         groups: r/c/f of each category; those of ``data`` where left out.
-        score_threshold: predictions below it are not drawn. Where left out: the score above which
-            the file holds as many predictions as there are objects, within 0.05 and 0.5. The
-            picture says the value.
+        score_threshold: lowest score drawn; :func:`drawing_threshold` where left out.
 
     Returns:
-        The paths written, in the order of :func:`eql_d2.plotting.choice.choose_images`.
+        The paths, in the order of :func:`eql_d2.plotting.choice.choose_images`.
 
     Raises:
-        ResultsError: the results are no list of records with the ids of ``data``.
+        ResultsError: the results are no records of ``data``.
         DataError: an image cannot be read.
     """
     records = _read_results(results)
-    groups = data.statistics.groups if groups is None else groups
-    chosen = choose_images(data.images, groups, number)
+    groups = groups or data.statistics.groups
     if score_threshold is None:
-        score_threshold = drawing_threshold(
-            [r["score"] for r in records], sum(len(i.instances) for i in data.images)
-        )
-    by_image: dict[int, list[Mapping[str, Any]]] = {image.image_id: [] for image in chosen}
-    for record in records:
-        if record["image_id"] in by_image and record["score"] >= score_threshold:
-            by_image[record["image_id"]].append(record)
+        num_objects = sum(len(image.instances) for image in data.images)
+        score_threshold = drawing_threshold([r["score"] for r in records], num_objects)
+    records = [r for r in records if r["score"] >= score_threshold]
     paths = []
-    for image in chosen:
+    for image in choose_images(data.images, groups, number):
         pixels = read_image(image.path, (image.height, image.width))
-        truth = _truth_panel(image, pixels, data.names, groups)
-        predictions = _prediction_panel(
-            by_image[image.image_id], pixels, data, groups, score_threshold
-        )
-        paths.append(_save(image, [truth, predictions], output_dir))
+        own = [r for r in records if r["image_id"] == image.image_id]
+        panels = [_truth_panel(image, pixels, data.names, groups)]
+        panels.append(_prediction_panel(own, pixels, data, groups, score_threshold))
+        paths.append(_save(image, panels, output_dir))
     return paths
 
 
@@ -101,7 +93,7 @@ def save_ground_truth_pictures(
 
 
 def drawing_threshold(scores: Sequence[float], num_objects: int) -> float:
-    """Return the score that at most ``num_objects`` predictions exceed, within 0.05 and 0.5.
+    """Return the score above which there are as many predictions as objects, within 0.05 and 0.5.
 
     A detector's scores depend on its loss and on how long it was trained; a fixed threshold shows
     nothing for one and everything for another.

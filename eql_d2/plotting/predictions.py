@@ -87,20 +87,18 @@ def predict_images(
     ``output_dir`` gets a picture ``<name>_<extension>_prediction.png`` an image, in subfolders as
     under ``root``, and ``predictions.json`` in COCO's form: ``images`` (id, file_name relative to
     ``root``, width, height), ``categories`` (the dataset's ids, name, frequency) and
-    ``annotations`` (id, image_id, category_id, bbox as x, y, width, height, area, score, iscrowd 0
-    and, for models with masks, segmentation as RLE). It is written last, in one piece.
+    ``annotations`` (id, image_id, category_id, bbox, area, score, iscrowd, segmentation as RLE).
 
     Args:
         predictor: ``(H, W, 3)`` uint8 RGB -> detections, best first.
         root: folder that file names are relative to.
         images: image files below ``root``.
-        statistics: the categories that the model knows, from its checkpoint.
+        statistics: the categories of the model.
         output_dir: folder, made where it does not exist.
     """
     output = Path(output_dir)
     output.mkdir(parents=True, exist_ok=True)
-    summary = PredictionSummary()
-    content = _coco_header(statistics)
+    summary, content = PredictionSummary(), _coco_header(statistics)
     for number, path in enumerate(images, 1):
         try:
             pixels = read_image(path)
@@ -108,19 +106,21 @@ def predict_images(
             summary.skipped.append(str(error))
             logger.warning("[%d/%d] skipped: %s", number, len(images), error)
             continue
-        detections = predictor(pixels)
-        name = path.relative_to(root)
+        detections, name = predictor(pixels), path.relative_to(root)
         _append(content, name.as_posix(), pixels.shape[:2], detections, statistics)
-        extension = path.suffix.removeprefix(".")
-        target = output / name.parent / f"{path.stem}_{extension}_prediction.png"
+        target = output / name.parent / f"{path.stem}_{path.suffix[1:]}_prediction.png"
         write_png(draw_detections(pixels, detections, statistics.names), target)
         summary.pictures.append(target)
         summary.num_objects += len(detections.scores)
         logger.info("[%d/%d] %s: %d objects", number, len(images), name, len(detections.scores))
-    partial = output / f"{PREDICTIONS_FILE}.partial"
-    partial.write_text(json.dumps(content), "utf-8")
-    partial.replace(output / PREDICTIONS_FILE)
+    _write_json(content, output / PREDICTIONS_FILE)
     return summary
+
+
+def _write_json(content: dict[str, Any], path: Path) -> None:
+    partial = path.with_name(f"{path.name}.partial")
+    partial.write_text(json.dumps(content), "utf-8")
+    partial.replace(path)
 
 
 def draw_detections(

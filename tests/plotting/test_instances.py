@@ -125,6 +125,14 @@ def test_odd_boxes_do_not_break_a_picture(box):
     assert draw_instances(GREY, [box], ["name"], [0.5]).shape == (480, 480, 3)
 
 
+@pytest.mark.parametrize("masks", [None, [square(20, 20, 30)]])
+def test_the_callers_image_stays(masks):
+    image = GREY.copy()
+    drawn = draw_instances(image, [(20, 20, 30, 30)], ["name"], masks=masks, scale=1)
+    assert not np.array_equal(drawn, image)
+    assert np.array_equal(image, GREY)
+
+
 def test_missing_and_empty_masks():
     boxes = [(10, 10, 20, 20), (60, 60, 20, 20)]
     masks = [None, np.zeros((160, 160), dtype=bool)]
