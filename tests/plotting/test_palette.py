@@ -1,8 +1,5 @@
 """Colours: distinct, stable between runs, and readable."""
 
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 
@@ -51,17 +48,9 @@ def test_colours_stay_apart_for_colour_blind_readers(kind, palette):
 
 
 def test_a_name_has_the_same_colour_in_every_process():
-    code = (
-        "from eql_d2.plotting.palette import category_color; print(category_color('aerosol_can'))"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        env={"PYTHONHASHSEED": "77", "PATH": ""},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert done.stdout.strip() == str(category_color("aerosol_can"))
+    # Written down from one run: Python's own hash of a string would differ in the next.
+    assert category_color("aerosol_can") == (115, 177, 213)
+    assert category_color("zebra") == (138, 95, 0)
 
 
 @pytest.mark.parametrize("color", category_colors(), ids=str)
