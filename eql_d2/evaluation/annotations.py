@@ -46,10 +46,8 @@ def read_ground_truth(
     category_ids, names, groups = _read_categories(parts["categories"], subject)
     exhaustive = np.array(["neg_category_ids" not in image for image in images], bool)
     if exhaustive.any():
-        logger.info(
-            "%d of %d images have no neg_category_ids: taken as exhaustively annotated",
-            *(exhaustive.sum(), len(exhaustive)),
-        )
+        what = "images have no neg_category_ids: taken as exhaustively annotated"
+        logger.info("%s: %d of %d %s", subject, exhaustive.sum(), len(images), what)
     ids = (image_ids, category_ids)
     objects = _read_objects(parts["annotations"], subject, *ids, need_masks=need_masks)
     crowd = objects.pop("crowd") & exhaustive.all()

@@ -56,29 +56,27 @@ def precision_at_recalls(
     """Interpolated precision of each category.
 
     Args:
-        ranking: Order of the detections.
+        ranking: From :func:`rank_detections`.
         counts_unmatched: (D,) whether a detection without a match is a false positive.
         matched_detection: (M,) detections that may have a match.
         matched_truth: (T, M) their object at each threshold, or UNMATCHED.
         ignored: (G,) objects whose detections are neither right nor wrong.
-        num_truths: (K,) objects that count.
+        num_truths: (K,) objects that count; the result is UNDEFINED where there is none.
 
-    Returns:
-        (T, 101, K), UNDEFINED where a category has no object that counts.
+    Returns: (T, 101, K).
     """
-    precision = np.zeros((len(matched_truth), len(RECALLS), len(num_truths)))
-    precision[:, :, num_truths == 0] = UNDEFINED
-    by_place = np.empty(len(counts_unmatched), dtype=bool)
+    zeros = np.zeros((len(matched_truth), len(RECALLS), 1))
+    precision = np.where(num_truths > 0, zeros, UNDEFINED)
+    by_place = np.empty_like(counts_unmatched)
     by_place[ranking.position] = counts_unmatched
-    unmatched_before = np.concatenate(([0], np.cumsum(by_place)))
+    unmatched_before = np.append(0, np.cumsum(by_place))
     order = np.argsort(ranking.position[matched_detection])
     place = ranking.position[matched_detection[order]]
     first = np.searchsorted(place, ranking.category_start)  # matched before each category
     needed = _needed_true_positives(num_truths)
     for t, truth in enumerate(matched_truth[:, order]):
         is_matched = truth != UNMATCHED
-        # A matched detection is no false positive, though by_place counts it as one.
-        rescued = np.concatenate(([0], np.cumsum(by_place[place] & is_matched)))
+        rescued = np.concatenate(([0], np.cumsum(by_place[place] & is_matched)))  # not wrong
         right = np.flatnonzero(is_matched & ~ignored[truth])
         wrong_before = unmatched_before[place[right] + 1] - rescued[right + 1]
         at_start = unmatched_before[ranking.category_start] - rescued[first]

@@ -102,7 +102,7 @@ def test_records_without_bbox_equal_lvis(seed, random_case, official):
         assert {k: ours[f"{kind}/{k}"] for k in theirs} == pytest.approx(theirs, abs=1e-12)
 
 
-@pytest.mark.parametrize("shift", [0, 3, 12])
+@pytest.mark.parametrize("shift", [0, 4])
 def test_real_annotations_equal_lvis(shift, shared_data, assert_official):
     """Perturbed ground truth of LVIS v0.5 val as detections, with noise of other categories."""
     truth = json.loads((shared_data / "lvis_v0.5_val_100.json").read_text())
