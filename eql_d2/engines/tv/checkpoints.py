@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 
 from eql_d2.checkpoint import LAST_CHECKPOINT, METADATA_KEY, load_checkpoint, resolve_checkpoint
-from eql_d2.engines.tv.model import MaskRcnn
 from eql_d2.errors import UserError
 
 logger = logging.getLogger("eql_d2.engines.tv")
@@ -112,7 +111,7 @@ def load_model_state(model: nn.Module, state: Mapping[str, Tensor], source: Path
     model.load_state_dict(state)
 
 
-def load_weights(model: MaskRcnn, source: str) -> None:
+def load_weights(model: nn.Module, source: str) -> None:
     """Start from a checkpoint of this engine, or from torchvision's ImageNet ResNet, in place.
 
     Raises:
@@ -132,7 +131,7 @@ def load_weights(model: MaskRcnn, source: str) -> None:
             f"{path} is neither a checkpoint of this engine nor a torchvision ResNet; its first "
             f"entries are {list(content)[:3]}"
         )
-    body = model.backbone.net.body
+    body = model.get_submodule("backbone.net.body")
     optional = {k for k in [*body.state_dict(), *state] if k.endswith("num_batches_tracked")}
     state = {k: v for k, v in state.items() if k not in optional}
     state.update({k: v for k, v in body.state_dict().items() if k in optional})

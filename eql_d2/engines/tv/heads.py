@@ -48,6 +48,7 @@ class MaskPredictor(nn.Sequential):
         nn.init.kaiming_normal_(up.weight, mode="fan_out", nonlinearity="relu")
         nn.init.normal_(logits.weight, std=0.001)
         for layer in (up, logits):
+            assert layer.bias is not None
             nn.init.zeros_(layer.bias)
         super().__init__(up, nn.ReLU(inplace=True), logits)
 

@@ -103,7 +103,7 @@ class ConfigReader:
             self.problem(f"{name} must be {limits}, got {value}")
         return value
 
-    def tuple(self, name: str, length: int | None) -> tuple[Any, ...]:
+    def sequence(self, name: str, length: int | None) -> tuple[Any, ...]:
         """Return a list as a tuple, of ``length`` entries unless that is None."""
         value = self(name)
         values = tuple(value) if isinstance(value, (list, tuple)) else (value,)

@@ -31,6 +31,9 @@ class MaskRcnn(nn.Module):
         pixel_mean, pixel_std: of the channels, in the order in which images come, 0..255.
     """
 
+    pixel_mean: Tensor
+    pixel_std: Tensor
+
     def __init__(
         self,
         backbone: nn.Module,

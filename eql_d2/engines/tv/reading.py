@@ -105,10 +105,10 @@ def _rpn(read: ConfigReader) -> RpnSettings:
         anchor_sizes=read.per_level("MODEL.ANCHOR_GENERATOR.SIZES", len(levels)),
         aspect_ratios=read.per_level("MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS", len(levels)),
         num_convs=len(convs),
-        iou_thresholds=read.tuple("MODEL.RPN.IOU_THRESHOLDS", 2),
+        iou_thresholds=read.sequence("MODEL.RPN.IOU_THRESHOLDS", 2),
         batch_size_per_image=read.number("MODEL.RPN.BATCH_SIZE_PER_IMAGE", 1),
         positive_fraction=read.number("MODEL.RPN.POSITIVE_FRACTION", 0, 1),
-        box_weights=read.tuple("MODEL.RPN.BBOX_REG_WEIGHTS", 4),
+        box_weights=read.sequence("MODEL.RPN.BBOX_REG_WEIGHTS", 4),
         smooth_l1_beta=read.number("MODEL.RPN.SMOOTH_L1_BETA", 0),
         loss_weight=read.number("MODEL.RPN.LOSS_WEIGHT", 0),
         box_loss_weight=read.number("MODEL.RPN.BBOX_REG_LOSS_WEIGHT", 0),
@@ -143,7 +143,7 @@ def _roi(read: ConfigReader) -> RoiSettings:
     read.choice("MODEL.ROI_HEADS.NAME", ("EQLROIHeads",))
     read.choice("MODEL.ROI_BOX_HEAD.NAME", ("FastRCNNConvFCHead",))
     read.exactly("MODEL.ROI_HEADS.IOU_LABELS", (0, 1))
-    (iou_threshold,) = read.tuple("MODEL.ROI_HEADS.IOU_THRESHOLDS", 1)
+    (iou_threshold,) = read.sequence("MODEL.ROI_HEADS.IOU_THRESHOLDS", 1)
     box, mask = "MODEL.ROI_BOX_HEAD", _mask(read)
     convs, fcs = read.number(f"{box}.NUM_CONV", 0), read.number(f"{box}.NUM_FC", 0)
     if convs + fcs == 0:
@@ -161,7 +161,7 @@ def _roi(read: ConfigReader) -> RoiSettings:
         iou_threshold=iou_threshold,
         batch_size_per_image=read.number("MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE", 1),
         positive_fraction=read.number("MODEL.ROI_HEADS.POSITIVE_FRACTION", 0, 1),
-        box_weights=read.tuple(f"{box}.BBOX_REG_WEIGHTS", 4),
+        box_weights=read.sequence(f"{box}.BBOX_REG_WEIGHTS", 4),
         smooth_l1_beta=read.number(f"{box}.SMOOTH_L1_BETA", 0),
         box_loss_weight=read.number(f"{box}.BBOX_REG_LOSS_WEIGHT", 0),
         score_threshold=read.number("MODEL.ROI_HEADS.SCORE_THRESH_TEST", 0, 1),
@@ -173,7 +173,7 @@ def _roi(read: ConfigReader) -> RoiSettings:
 
 def _input(read: ConfigReader) -> InputSettings:
     sampling = read.choice("INPUT.MIN_SIZE_TRAIN_SAMPLING", ("choice", "range"))
-    sizes = read.tuple("INPUT.MIN_SIZE_TRAIN", 2 if sampling == "range" else None)
+    sizes = read.sequence("INPUT.MIN_SIZE_TRAIN", 2 if sampling == "range" else None)
     if not sizes or min(sizes) < 1:
         read.problem(f"INPUT.MIN_SIZE_TRAIN must hold positive sizes, got {list(sizes)}")
     return InputSettings(
@@ -184,8 +184,8 @@ def _input(read: ConfigReader) -> InputSettings:
         max_size_test=read.number("INPUT.MAX_SIZE_TEST", 1),
         flip=read.choice("INPUT.RANDOM_FLIP", ("horizontal", "vertical", "none")),
         channel_order=read.choice("INPUT.FORMAT", ("BGR", "RGB")),
-        pixel_mean=read.tuple("MODEL.PIXEL_MEAN", 3),
-        pixel_std=read.tuple("MODEL.PIXEL_STD", 3),
+        pixel_mean=read.sequence("MODEL.PIXEL_MEAN", 3),
+        pixel_std=read.sequence("MODEL.PIXEL_STD", 3),
     )
 
 
@@ -214,7 +214,7 @@ def _solver(read: ConfigReader) -> SolverSettings:
         base_lr=read("SOLVER.BASE_LR"),
         base_lr_end=read.number("SOLVER.BASE_LR_END", 0),
         schedule=read.choice("SOLVER.LR_SCHEDULER_NAME", ("WarmupMultiStepLR", "WarmupCosineLR")),
-        steps=read.tuple("SOLVER.STEPS", None),
+        steps=read.sequence("SOLVER.STEPS", None),
         gamma=read("SOLVER.GAMMA"),
         warmup_iters=read.number("SOLVER.WARMUP_ITERS", 0),
         warmup_factor=read("SOLVER.WARMUP_FACTOR"),

@@ -11,6 +11,9 @@ from torchvision.models.detection.rpn import AnchorGenerator, RegionProposalNetw
 
 from eql_d2.engines.tv.settings import RpnSettings
 
+# torchvision drops proposals thinner than this, which have no usable regression target. Pixels.
+MIN_PROPOSAL_SIZE = 1e-3
+
 
 class Rpn(RegionProposalNetwork):
     """torchvision's RPN on chosen pyramid levels, with an adjustable L1 loss.
@@ -37,7 +40,7 @@ class Rpn(RegionProposalNetwork):
             nms_thresh=settings.nms_threshold,
         )
         self.box_coder = BoxCoder(settings.box_weights)
-        self.min_size = max(self.min_size, settings.min_box_size)
+        self.min_size = max(MIN_PROPOSAL_SIZE, settings.min_box_size)
         self._levels = settings.levels
         self._beta = settings.smooth_l1_beta
         self._class_weight = settings.loss_weight

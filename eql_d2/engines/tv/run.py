@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 import yaml
 from fvcore.common.config import CfgNode
+from torch.utils import deterministic
 
 from eql_d2.categories import CategoryStatistics
 from eql_d2.checkpoint import (
@@ -145,22 +146,22 @@ def _torch_state(settings: Settings) -> Iterator[None]:
     """Set torch's global switches for a run and put them back."""
     benchmark = torch.backends.cudnn.benchmark
     precision = torch.get_float32_matmul_precision()
-    deterministic = torch.are_deterministic_algorithms_enabled()
-    fill = torch.utils.deterministic.fill_uninitialized_memory
+    was_deterministic = torch.are_deterministic_algorithms_enabled()
+    fill = deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = settings.cudnn_benchmark
     if settings.float32_precision:
         torch.set_float32_matmul_precision(settings.float32_precision)
     if settings.device == "cpu":
         # Threads add gradients of an index in any order otherwise.
         torch.use_deterministic_algorithms(True)
-        torch.utils.deterministic.fill_uninitialized_memory = False
+        deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     try:
         yield
     finally:
         torch.backends.cudnn.benchmark = benchmark
         torch.set_float32_matmul_precision(precision)
-        torch.use_deterministic_algorithms(deterministic)
-        torch.utils.deterministic.fill_uninitialized_memory = fill
+        torch.use_deterministic_algorithms(was_deterministic)
+        deterministic.fill_uninitialized_memory = fill  # type: ignore[attr-defined]
 
 
 def _build(cfg: CfgNode, settings: Settings, statistics: CategoryStatistics) -> MaskRcnn:
