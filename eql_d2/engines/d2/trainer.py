@@ -16,6 +16,7 @@ from eql_d2.engines.d2.compat import TrainerBase, comm
 from eql_d2.errors import UserError
 
 Batch = list[dict[str, Any]]
+FPN_OUTPUT = "fpn_output"  # as Detectron2 names the last layer of each level: fpn_output2 ...
 
 
 class TrainingDivergedError(UserError):
@@ -126,6 +127,33 @@ class Trainer(TrainerBase):
             "16 images), lengthen SOLVER.WARMUP_ITERS, or clip gradients with "
             "SOLVER.CLIP_GRADIENTS.ENABLED True; then --resume from the last checkpoint"
         )
+
+
+def freeze_unread_levels(backbone: nn.Module, read: Iterable[str]) -> list[str]:
+    """Exclude from training the last layer of feature pyramid levels that no head reads.
+
+    No loss reaches them, so training does not change them in one process either; but in several
+    processes torch waits for their gradients and fails.
+
+    Args:
+        backbone: a feature pyramid; any other backbone is left alone.
+        read: names of the levels that RPN and ROI heads read, ``p2`` to ``p6``.
+
+    Returns:
+        names of the levels that were frozen.
+    """
+    levels = {
+        name.replace(FPN_OUTPUT, "p"): module
+        for name, module in backbone.named_children()
+        if name.startswith(FPN_OUTPUT)
+    }
+    read = set(read)
+    if levels and read - levels.keys():  # p6 is made from the coarsest level
+        read.add(max(levels))
+    unread = sorted(levels.keys() - read)
+    for level in unread:
+        levels[level].requires_grad_(False)
+    return unread
 
 
 def parallel_model(model: nn.Module) -> nn.Module:

@@ -38,7 +38,7 @@ from eql_d2.engines.d2.compat import (
 from eql_d2.engines.d2.datasets import PackedDataset
 from eql_d2.engines.d2.evaluator import RESULTS_FILE, DetectionWriter, join_shards, shard_path
 from eql_d2.engines.d2.job import Job
-from eql_d2.engines.d2.trainer import Trainer, parallel_model
+from eql_d2.engines.d2.trainer import Trainer, freeze_unread_levels, parallel_model
 from eql_d2.evaluation import ResultsWriter
 from eql_d2.experiment import finish_evaluation
 
@@ -63,6 +63,9 @@ def work(job: Job) -> None:
 def train(job: Job, model: nn.Module) -> None:
     """Train ``model`` as the configuration says, from where its checkpoints left off if asked."""
     cfg = job.cfg
+    freeze_unread_levels(
+        model.backbone, [*cfg.MODEL.RPN.IN_FEATURES, *cfg.MODEL.ROI_HEADS.IN_FEATURES]
+    )
     optimizer = build_optimizer(cfg, model)
     scheduler = build_lr_scheduler(cfg, optimizer)
     parallel = parallel_model(model)

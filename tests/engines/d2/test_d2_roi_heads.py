@@ -14,13 +14,16 @@ with suppress(MissingPackageError):
     from eql_d2.engines.d2.checkpointer import Checkpointer
     from eql_d2.engines.d2.compat import (
         ROI_HEADS_REGISTRY,
+        Boxes,
         EventStorage,
         ImageList,
+        Instances,
         build_model,
         get_cfg,
     )
     from eql_d2.engines.d2.roi_heads import EQLCascadeROIHeads, EQLROIHeads
     from eql_d2.engines.d2.statistics import statistics_from_config
+    from eql_d2.engines.d2.trainer import freeze_unread_levels
 
 pytestmark = pytest.mark.detectron2
 
@@ -55,6 +58,7 @@ def test_heads_are_registered():
 def test_training_and_inference_with_every_loss(tiny_cfg, make_batch, name, cascade):
     tiny_cfg.MODEL.EQL.LOSS.NAME = name
     model = build_model(use_cascade(tiny_cfg) if cascade else tiny_cfg)
+    assert freeze_unread_levels(model.backbone, ["p2", "p3", "p4"]) == ["p5"]
     losses, _ = train_step(model, make_batch(LABELS))
     stages = [f"_stage{k}" for k in range(3)] if cascade else [""]
     heads = {f"{loss}{stage}" for loss in ("loss_cls", "loss_box_reg") for stage in stages}
@@ -100,9 +104,7 @@ def test_a_cascade_averages_the_scores_of_its_stages(tiny_cfg):
     for predictor, logits in zip(heads.box_predictor, constant, strict=True):
         torch.nn.init.zeros_(predictor.cls_score.weight)
         predictor.cls_score.bias.data.copy_(logits)
-    features = {f"p{level}": torch.randn(1, 32, 64 >> level, 64 >> level) for level in (2, 3, 4, 5)}
-    from eql_d2.engines.d2.compat import Boxes, Instances
-
+    features = {f"p{level}": torch.randn(1, 32, 64 >> level, 64 >> level) for level in (2, 3, 4)}
     proposals = Instances((64, 64))
     proposals.proposal_boxes = Boxes(torch.tensor([[4.0, 4.0, 40.0, 40.0]]))
     proposals.objectness_logits = torch.zeros(1)

@@ -11,7 +11,12 @@ from eql_d2.errors import MissingPackageError, UserError
 
 with suppress(MissingPackageError):
     from eql_d2.engines.d2.compat import HookBase
-    from eql_d2.engines.d2.trainer import Trainer, TrainingDivergedError, parallel_model
+    from eql_d2.engines.d2.trainer import (
+        Trainer,
+        TrainingDivergedError,
+        freeze_unread_levels,
+        parallel_model,
+    )
 
 pytestmark = pytest.mark.detectron2
 
@@ -113,3 +118,27 @@ def test_state_survives_a_file_without_code(tmp_path):
 def test_a_single_process_is_not_wrapped():
     model = Line()
     assert parallel_model(model) is model
+
+
+@pytest.mark.parametrize(
+    ("read", "frozen"),
+    [
+        (["p2", "p3", "p4", "p5"], []),
+        (["p2", "p3"], ["p4", "p5"]),
+        (["p2", "p3", "p4", "p6"], []),  # p6 is made from p5
+        (["p3", "p6"], ["p2", "p4"]),
+    ],
+)
+def test_pyramid_levels_that_nobody_reads_are_not_trained(read, frozen):
+    pyramid = nn.ModuleDict({f"fpn_output{i}": nn.Linear(1, 1) for i in (2, 3, 4, 5)})
+    pyramid["fpn_lateral5"] = nn.Linear(1, 1)
+    assert freeze_unread_levels(pyramid, read) == frozen
+    trained = {name for name, p in pyramid.named_parameters() if p.requires_grad}
+    expected = {f"fpn_output{i}" for i in (2, 3, 4, 5) if f"p{i}" not in frozen}
+    assert {name.split(".")[0] for name in trained} == expected | {"fpn_lateral5"}
+
+
+def test_other_backbones_are_left_alone():
+    backbone = nn.Sequential(nn.Linear(1, 1))
+    assert freeze_unread_levels(backbone, ["res4"]) == []
+    assert all(p.requires_grad for p in backbone.parameters())
