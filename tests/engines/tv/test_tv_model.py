@@ -26,7 +26,7 @@ def test_classifier_width_and_start_come_from_the_loss(model_of, name):
     wanted = nn.Linear(64, loss.num_logits)
     loss.init_classifier(wanted)
     assert torch.equal(predictor.cls_score.bias, wanted.bias)
-    assert float(predictor.cls_score.weight.std()) == pytest.approx(0.01, rel=0.3)
+    assert float(predictor.cls_score.weight.detach().std()) == pytest.approx(0.01, rel=0.3)
 
 
 @pytest.mark.parametrize("name", sorted(LOSSES))
