@@ -18,7 +18,7 @@ from eql_d2.categories import CategoryStatistics
 from eql_d2.config import KEYS, get_value
 from eql_d2.config_checks import config_problems, fit_problems, mask_problems
 from eql_d2.data import DetectionData, generate_longtail_shapes, load_detection_data
-from eql_d2.errors import ConfigError
+from eql_d2.errors import ConfigError, DataError
 from eql_d2.evaluation import evaluate
 from eql_d2.losses import ClassificationLoss, build_loss
 
@@ -73,6 +73,8 @@ def prepare_experiment(cfg: CfgNode, *, training: bool) -> Experiment:
         train = load_detection_data(
             paths.train_json, paths.train_images or "", check_images=training
         )
+        if training and train.statistics.num_images == 0:
+            raise DataError(f"{paths.train_json} annotates no object, so there is nothing to train")
     statistics = _statistics(cfg, train)
     named_ids = {"MODEL.EQL.STATISTICS": statistics.category_ids}
     has_masks = {f"DATA.TEST_JSON {test.json_path}": test.has_masks}
@@ -196,7 +198,13 @@ def finish_evaluation(
     if number:
         from eql_d2.plotting import save_prediction_pictures  # matplotlib is slow to import
 
-        save_prediction_pictures(experiment.test, results_path, output_dir / "pictures", number)
+        save_prediction_pictures(
+            experiment.test,
+            results_path,
+            output_dir / "pictures",
+            number,
+            groups=experiment.statistics.groups,
+        )
         logger.info(f"pictures of predictions next to ground truth: {output_dir / 'pictures'}")
     return evaluation.metrics
 

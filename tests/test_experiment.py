@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from eql_d2.config import add_eql_config, detectron2_defaults, load_config
-from eql_d2.errors import ConfigError
+from eql_d2.errors import ConfigError, DataError
 from eql_d2.experiment import (
     data_paths,
     evaluation_groups,
@@ -177,6 +177,12 @@ def test_category_lists_and_class_counts_must_agree(cfg, tmp_path):
 def test_a_table_of_another_data_set_is_refused(cfg):
     cfg.MODEL.EQL.STATISTICS = "lvis_v1"
     with pytest.raises(ConfigError, match=r"MODEL\.EQL\.STATISTICS has 1203 categories"):
+        prepare_experiment(cfg, training=True)
+
+
+def test_training_without_a_single_object_is_refused(cfg, tmp_path):
+    cfg.DATA.TRAIN_JSON = str(annotation_file(tmp_path / "empty.json", counts=(0, 0, 0)))
+    with pytest.raises(DataError, match="annotates no object"):
         prepare_experiment(cfg, training=True)
 
 
