@@ -9,7 +9,7 @@ from eql_d2.engines.d2.datasets import register
 from eql_d2.engines.d2.output_layers import EQLFastRCNNOutputLayers
 from eql_d2.engines.d2.predictor import load_predictor
 from eql_d2.engines.d2.roi_heads import EQLCascadeROIHeads, EQLROIHeads
-from eql_d2.engines.d2.run import run
+from eql_d2.engines.d2.running import run
 
 __all__ = [
     "EQLCascadeROIHeads",

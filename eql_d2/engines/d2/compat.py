@@ -65,6 +65,7 @@ try:
         TensorboardXWriter,
         get_event_storage,
     )
+    from detectron2.utils.file_io import PathManager
 except ImportError as _error:
     raise MissingPackageError(import_problem(_error)) from _error
 
@@ -89,6 +90,7 @@ __all__ = [
     "Instances",
     "JSONWriter",
     "MetadataCatalog",
+    "PathManager",
     "RepeatFactorTrainingSampler",
     "ResizeShortestEdge",
     "ShapeSpec",

@@ -161,6 +161,8 @@ def _join(local_rank: int, local_size: int, device: str, **rendezvous: Any) -> N
     on_gpu = device.startswith("cuda")
     if on_gpu:
         torch.cuda.set_device(local_rank)
+    elif "OMP_NUM_THREADS" not in os.environ:  # else each would take all cores
+        torch.set_num_threads(max(1, (os.cpu_count() or 1) // local_size))
     dist.init_process_group("nccl" if on_gpu else "gloo", timeout=TIMEOUT, **rendezvous)
     comm.create_local_process_group(local_size)
     comm.synchronize()

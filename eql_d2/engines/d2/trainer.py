@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
@@ -165,4 +166,15 @@ def parallel_model(model: nn.Module) -> nn.Module:
         return model
     on_gpu = next(model.parameters()).device.type == "cuda"
     device_ids = [torch.cuda.current_device()] if on_gpu else None
-    return DistributedDataParallel(model, device_ids=device_ids, broadcast_buffers=False)
+    return DistributedDataParallel(model, device_ids=device_ids)
+
+
+def share_buffers(model: nn.Module) -> None:
+    """Give all processes the buffers of the first, which are those that checkpoints hold.
+
+    Each process's batch normalisation has seen other images since they were last shared; without
+    this, the processes would test models that differ.
+    """
+    if comm.get_world_size() > 1:
+        for buffer in model.buffers():
+            dist.broadcast(buffer, src=0)

@@ -13,32 +13,35 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.utils.data import Sampler
 
 from eql_d2.engines.d2.checkpointer import Checkpointer
 from eql_d2.engines.d2.compat import (
     CommonMetricPrinter,
-    DatasetMapper,
     EventWriter,
     HookBase,
     JSONWriter,
-    RepeatFactorTrainingSampler,
     TensorboardXWriter,
-    TrainingSampler,
-    build_detection_test_loader,
-    build_detection_train_loader,
     build_lr_scheduler,
     build_model,
     build_optimizer,
     comm,
     hooks,
     inference_on_dataset,
-    seed_all_rng,
 )
-from eql_d2.engines.d2.datasets import PackedDataset
 from eql_d2.engines.d2.evaluator import RESULTS_FILE, DetectionWriter, join_shards, shard_path
 from eql_d2.engines.d2.job import Job
-from eql_d2.engines.d2.trainer import Trainer, freeze_unread_levels, parallel_model
+from eql_d2.engines.d2.loading import (
+    SeedAtCheckpoints,
+    TrainingBatches,
+    seed_process,
+    test_batches,
+)
+from eql_d2.engines.d2.trainer import (
+    Trainer,
+    freeze_unread_levels,
+    parallel_model,
+    share_buffers,
+)
 from eql_d2.evaluation import ResultsWriter
 from eql_d2.experiment import finish_evaluation
 
@@ -50,7 +53,7 @@ METRICS_FILE = "metrics.jsonl"
 def work(job: Job) -> None:
     """Do this process's part of ``job``; its detections are left in a shard on disk."""
     with _logging(job.output_dir):
-        _seed(job.cfg.SEED, 0)
+        seed_process(job.cfg.SEED, 0)
         torch.backends.cudnn.benchmark = job.cfg.CUDNN_BENCHMARK and job.train is not None
         model = build_model(job.cfg)
         if job.train is None:
@@ -69,75 +72,57 @@ def train(job: Job, model: nn.Module) -> None:
     optimizer = build_optimizer(cfg, model)
     scheduler = build_lr_scheduler(cfg, optimizer)
     parallel = parallel_model(model)
-    loader = _ResumableLoader(job)
-    trainer = Trainer(parallel, loader, optimizer, mixed_precision=cfg.SOLVER.AMP.ENABLED)
+    batches = TrainingBatches(job)
+    trainer = Trainer(parallel, batches, optimizer, mixed_precision=cfg.SOLVER.AMP.ENABLED)
     checkpointer = Checkpointer(
         parallel, cfg.OUTPUT_DIR, metadata=job.metadata, trainer=weakref.proxy(trainer)
     )
     trainer.register_hooks(_hooks(job, model, optimizer, scheduler, checkpointer))
-    state = checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=job.resume)
-    start = state.get("iteration", -1) + 1 if job.resume else 0
-    if start:
-        loader.start = start
-        _seed(cfg.SEED, start)
-        logger.info(f"resuming at iteration {start} of {cfg.SOLVER.MAX_ITER}")
-    trainer.train(start, cfg.SOLVER.MAX_ITER)
+    batches.start = _load_weights(job, checkpointer)
+    seed_process(cfg.SEED, batches.start)
+    trainer.train(batches.start, cfg.SOLVER.MAX_ITER)
 
 
 def write_detections(job: Job, model: nn.Module) -> None:
     """Run ``model`` over this process's share of the test images."""
-    cfg = job.cfg
-    loader = build_detection_test_loader(
-        dataset=PackedDataset(job.test),
-        mapper=DatasetMapper(cfg, is_train=False),
-        num_workers=cfg.DATALOADER.NUM_WORKERS,
-    )
+    share_buffers(model)
     directory = job.output_dir / RESULTS_FILE.parent
     directory.mkdir(parents=True, exist_ok=True)
     shard = shard_path(directory, comm.get_rank(), comm.get_world_size())
     with ResultsWriter(shard, job.category_ids) as writer:
-        inference_on_dataset(model, loader, DetectionWriter(writer))
+        inference_on_dataset(model, test_batches(job), DetectionWriter(writer))
 
 
-class _ResumableLoader:
-    """Training batches, whose order depends on the iteration at which they begin.
-
-    A resumed run must not see the images again that the first run began with, so the sampler's
-    seed is ``SEED`` plus the first iteration.
-    """
-
-    def __init__(self, job: Job) -> None:
-        self._job = job
-        self.start = 0
-
-    def __iter__(self) -> Iterator[list[dict[str, Any]]]:
-        cfg, train = self._job.cfg, self._job.train
-        assert train is not None
-        dataset = PackedDataset(train)
-        return iter(
-            build_detection_train_loader(
-                dataset=dataset,
-                mapper=DatasetMapper(cfg, is_train=True),
-                sampler=self._sampler(len(dataset)),
-                total_batch_size=cfg.SOLVER.IMS_PER_BATCH,
-                aspect_ratio_grouping=cfg.DATALOADER.ASPECT_RATIO_GROUPING,
-                num_workers=cfg.DATALOADER.NUM_WORKERS,
+def _load_weights(job: Job, checkpointer: Checkpointer) -> int:
+    """Load what training begins with, say what that is, and return the first iteration."""
+    weights = job.cfg.MODEL.WEIGHTS
+    resumed = job.resume and checkpointer.has_checkpoint()
+    state = checkpointer.resume_or_load(weights, resume=resumed)
+    if not resumed:
+        if job.resume:
+            logger.info(
+                f"--resume found no checkpoint in {job.output_dir}: training begins at iteration 0 "
+                f"with {f'MODEL.WEIGHTS {weights}' if weights else 'random weights'}"
             )
-        )
-
-    def _sampler(self, size: int) -> Sampler:
-        seed = self._job.cfg.SEED
-        seed = None if seed < 0 else seed + self.start  # None: drawn, and shared by all processes
-        if self._job.repeat_factors is not None:
-            return RepeatFactorTrainingSampler(self._job.repeat_factors, seed=seed)
-        return TrainingSampler(size, seed=seed)
+        return 0
+    start = state["iteration"] + 1
+    ignored = "; MODEL.WEIGHTS is not read" if weights else ""
+    logger.info(
+        f"resuming from {checkpointer.get_checkpoint_file()} at iteration {start} of "
+        f"{job.cfg.SOLVER.MAX_ITER}{ignored}"
+    )
+    return start
 
 
 def _hooks(
     job: Job, model: nn.Module, optimizer: Any, scheduler: Any, checkpointer: Checkpointer
 ) -> list[HookBase]:
     cfg = job.cfg
-    made: list[HookBase] = [hooks.IterationTimer(), hooks.LRScheduler(optimizer, scheduler)]
+    made: list[HookBase] = [
+        hooks.IterationTimer(),
+        SeedAtCheckpoints(cfg.SEED, cfg.SOLVER.CHECKPOINT_PERIOD),
+        hooks.LRScheduler(optimizer, scheduler),
+    ]
     if comm.is_main_process():
         made.append(hooks.PeriodicCheckpointer(checkpointer, cfg.SOLVER.CHECKPOINT_PERIOD))
     if cfg.TEST.EVAL_PERIOD > 0:
@@ -174,11 +159,6 @@ def _writers(job: Job, period: int) -> list[EventWriter]:
     if importlib.util.find_spec("tensorboard") is not None:
         writers.append(TensorboardXWriter(str(job.output_dir), window_size=period))
     return writers
-
-
-def _seed(seed: int, start: int) -> None:
-    """Seed all generators of this process: differently on each, and after a resumption."""
-    seed_all_rng(None if seed < 0 else seed + comm.get_rank() + start)
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from urllib.parse import urlparse
 from eql_d2.checkpoint import resolve_checkpoint
 from eql_d2.command_line import TrainOptions
 from eql_d2.config import load_config
-from eql_d2.engines.d2.compat import collect_env_info, comm, get_cfg
+from eql_d2.engines.d2.compat import PathManager, collect_env_info, comm, get_cfg
 from eql_d2.engines.d2.evaluator import RESULTS_FILE, join_shards
 from eql_d2.engines.d2.job import Job, check_keys, prepare_job
 from eql_d2.engines.d2.launch import (
@@ -150,7 +150,23 @@ def _weights(cfg: Any, options: TrainOptions) -> str:
                 "--eval-only needs MODEL.WEIGHTS (a checkpoint, or an OUTPUT_DIR for its last one)"
             )
         return ""
-    if urlparse(weights).scheme:
+    address = urlparse(weights)
+    if address.scheme:
+        _fetch(weights, address._replace(query="").geturl())
         return weights
     path = Path(weights)
-    return str(resolve_checkpoint(path)) if path.suffix != ".pkl" else weights
+    if path.suffix == ".pkl" and not path.is_file():
+        raise ConfigError(f"MODEL.WEIGHTS: {path} does not exist")
+    return weights if path.suffix == ".pkl" else str(resolve_checkpoint(path))
+
+
+def _fetch(weights: str, url: str) -> None:
+    """Download once, before processes start; they find the file in the cache."""
+    try:
+        PathManager.get_local_path(url)
+    except (OSError, KeyError, RuntimeError, AssertionError) as error:
+        raise ConfigError(
+            f"MODEL.WEIGHTS {weights} cannot be fetched ({type(error).__name__}: {error}). "
+            "Download it where there is a network and give its path, or train from scratch with "
+            'MODEL.WEIGHTS "" MODEL.BACKBONE.FREEZE_AT 0 MODEL.RESNETS.NORM BN'
+        ) from error
