@@ -60,10 +60,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     print("forward + backward; time and memory: ratios to (a); loss error: relative, to float64")
     losses = candidates(compiled=not options.no_compile)
     results: list[Measurement] = []
-    for size in options.sizes:
+    for rois, categories in options.sizes:
         for dtype in options.dtypes:
-            print(f"\n{size} {dtype}\n{Measurement.HEADER}", flush=True)
-            batch = make_batch(*size, getattr(torch, dtype), device, options.seed)
+            print(f"\n{rois} x {categories} {dtype}\n{Measurement.HEADER}", flush=True)
+            batch = make_batch(rois, categories, getattr(torch, dtype), device, options.seed)
             results += measure(losses, batch, repetitions=options.repetitions, progress=_progress)
             print("\n".join(row.row() for row in results[-len(losses) :]), flush=True)
     if options.json:

@@ -8,6 +8,7 @@ Shape legend:
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -64,7 +65,7 @@ class EQLFastRCNNOutputLayers(FastRCNNOutputLayers):
                 f"{classification_loss.num_classes} categories"
             )
         super().__init__(input_shape, **kwargs)
-        self.cls_score = nn.Linear(self.cls_score.in_features, classification_loss.num_logits)
+        self.cls_score = nn.Linear(self.bbox_pred.in_features, classification_loss.num_logits)
         classification_loss.init_classifier(self.cls_score)
         self.classification_loss = classification_loss
         self.log_period = log_period
@@ -135,7 +136,8 @@ class EQLFastRCNNOutputLayers(FastRCNNOutputLayers):
             self.classification_loss, logits.detach(), labels, self.tail_mask
         )
         for name, value in values.items():
-            storage.put_scalar(f"cls/{name}", float(value), smoothing_hint=False)
+            if math.isfinite(value):  # undefined without foreground; a log cannot hold it
+                storage.put_scalar(f"cls/{name}", float(value), smoothing_hint=False)
 
 
 def _targets(proposals: list[Instances], deltas: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -72,7 +73,7 @@ class Trainer(TrainerBase):
         losses, fault = self._forward(batch)
         self._record(losses, fault, batch, data_time)
         self.optimizer.zero_grad()
-        self._scaler.scale(sum(losses.values())).backward()
+        self._scaler.scale(functools.reduce(torch.add, losses.values())).backward()
         self.after_backward()
         self._scaler.step(self.optimizer)
         self._scaler.update()

@@ -67,7 +67,8 @@ def train(job: Job, model: nn.Module) -> None:
     """Train ``model`` as the configuration says, from where its checkpoints left off if asked."""
     cfg = job.cfg
     freeze_unread_levels(
-        model.backbone, [*cfg.MODEL.RPN.IN_FEATURES, *cfg.MODEL.ROI_HEADS.IN_FEATURES]
+        model.get_submodule("backbone"),
+        [*cfg.MODEL.RPN.IN_FEATURES, *cfg.MODEL.ROI_HEADS.IN_FEATURES],
     )
     optimizer = build_optimizer(cfg, model)
     scheduler = build_lr_scheduler(cfg, optimizer)

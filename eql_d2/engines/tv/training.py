@@ -161,7 +161,9 @@ def check_finite(
     if all(finite):
         return
     bad = [
-        f"{name} = {float(losses[name])}" for name, ok in zip(losses, finite, strict=True) if not ok
+        f"{name} = {float(losses[name].detach())}"
+        for name, ok in zip(losses, finite, strict=True)
+        if not ok
     ]
     raise TrainingDivergedError(
         f"training diverged at iteration {iteration + 1}: {', '.join(bad)}; learning rate "
