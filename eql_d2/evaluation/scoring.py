@@ -26,7 +26,6 @@ from eql_d2.evaluation.thresholds import AREA_RANGES, outside
 PER_IMAGE = {"ap", "ar", "agnostic"}  # metrics of the highest scores of each image
 PER_CATEGORY = {"fixed", "pool"}  # metrics of the highest scores of each category
 METRICS = ("ap", "ar", "fixed", "pool", "agnostic", "coco", "proposals")
-AGNOSTIC_LIMITS = (10, 100)  # detections of an image, besides the limit of AP
 
 
 @dataclass(frozen=True)
@@ -127,9 +126,8 @@ def _lvis_metrics(
     if per_category is not None and "pool" in chosen:
         yield summaries.pooled_average_precision(per_category, groups)
     if "agnostic" in chosen:
-        limits = [limit for limit in AGNOSTIC_LIMITS if limit < max_detections]
         merged = match_detections(truth, detections, kind, selected.per_image, one_category=True)
-        yield summaries.agnostic(merged, [*limits, max_detections])
+        yield summaries.agnostic(merged, max_detections)
 
 
 def _reduced(matches: Matches, rows: NDArray[np.int64]) -> Matches:

@@ -100,19 +100,20 @@ def pooled_average_precision(matches: Matches, groups: Sequence[str] | None) -> 
     return Summary(values, support)
 
 
-def agnostic(matches: Matches, limits: Sequence[int]) -> Summary:
-    """AP_agnostic, AP50_agnostic ... AR_agnostic@limit, of matches across categories."""
-    names = [metric for metric in METRICS if metric.group is None]
-    precision = category_precision(matches)
-    values = {
-        f"{name}_agnostic": value for name, value in summarize(names, precision, None).items()
-    }
+def agnostic(matches: Matches, limit: int) -> Summary:
+    """AP_agnostic, AP50_agnostic ... ARl_agnostic@limit, of matches across categories."""
+    precisions = [metric for metric in METRICS if metric.group is None]
+    recalls = [metric for metric in RECALLS if metric.group is None]
     numbers = matches.num_truths[:, 0].tolist()
-    support = {f"{m.name}_agnostic": _objects(numbers, m.area) for m in names}
-    for limit in limits:
-        recall = category_recall(matches.only(matches.place < limit))
-        values[f"AR_agnostic@{limit}"] = mean_defined(recall[0])
-        support[f"AR_agnostic@{limit}"] = _objects(numbers, 0)
+    values: dict[str, float | None] = {}
+    support: dict[str, str] = {}
+    for metrics, arrays, suffix in (
+        (precisions, category_precision(matches), "_agnostic"),
+        (recalls, category_recall(matches), f"_agnostic@{limit}"),
+    ):
+        for name, value in summarize(metrics, arrays, None).items():
+            values[name + suffix] = value
+        support |= {metric.name + suffix: _objects(numbers, metric.area) for metric in metrics}
     return Summary(values, support)
 
 
