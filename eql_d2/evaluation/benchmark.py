@@ -141,7 +141,8 @@ def _ours(annotations: Path, results: Path, kind: str) -> Row:
         return truth, read_results(results, truth, [kind])
 
     def evaluate(data: Any) -> dict[str, float | None]:
-        metrics = evaluate_arrays(*data, [kind], MAX_DETECTIONS).metrics
+        truth, detections = data
+        metrics = evaluate_arrays(truth, detections, [kind], MAX_DETECTIONS).metrics
         return {name: metrics[f"{kind}/{name}"] for name in METRICS}
 
     return _timed(read, evaluate)

@@ -10,17 +10,14 @@ M of the D detections that overlap an object enough to be matched at the lowest 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from eql_d2.evaluation.boundary import boundary_overlaps
 from eql_d2.evaluation.ground_truth import GroundTruth
+from eql_d2.evaluation.iou_types import find_overlaps
 from eql_d2.evaluation.matching import UNMATCHED, Rounds, match, plan_rounds
-from eql_d2.evaluation.overlaps import Overlaps, box_overlaps, mask_overlaps, shared_pairs
 from eql_d2.evaluation.results import Detections
-from eql_d2.evaluation.rle import annotation_rle
 from eql_d2.evaluation.selection import highest_scores, labelled
 from eql_d2.evaluation.thresholds import AREA_RANGES, IOU_THRESHOLDS, outside
 
@@ -152,7 +149,7 @@ def match_detections(
         category, pairs = np.zeros_like(category), detections.image[kept]
     order = np.lexsort((ties, -detections.scores[kept], pairs))
     kept, pairs, exhaustive = kept[order], pairs[order], exhaustive[order]
-    plan = plan_rounds(_overlaps(truth, detections, kept, pairs, iou_type), pairs)
+    plan = plan_rounds(find_overlaps(truth, detections, kept, pairs, iou_type), pairs)
     unusable = truth.ignored if iou_type == "bbox" else truth.ignored | truth.without_mask
     ignored = np.stack([unusable | outside(truth.areas, limits) for limits in AREA_RANGES])
     return Matches(
@@ -181,34 +178,3 @@ def _match_areas(
     return np.stack(
         [match(plan, part, crowd, IOU_THRESHOLDS)[:, order].astype(np.int32) for part in ignored]
     )
-
-
-def _overlaps(
-    truth: GroundTruth,
-    detections: Detections,
-    kept: NDArray[np.int64],
-    pairs: NDArray[np.int64],
-    iou_type: str,
-) -> Overlaps:
-    shared = shared_pairs(pairs, truth.pairs)
-    if iou_type == "bbox":
-        assert detections.boxes is not None
-        boxes = detections.boxes[kept]
-        return box_overlaps(shared, boxes, truth.boxes, truth.crowd, IOU_THRESHOLDS[0])
-    masks, segmentations = detections.masks, truth.segmentations
-    assert masks is not None
-    assert segmentations is not None
-
-    def detection_masks(index: NDArray[np.int64]) -> list[dict[str, Any]]:
-        chosen = kept[index]
-        size = truth.sizes[detections.image[chosen[0]]].tolist()
-        return [{"size": size, "counts": masks[i]} for i in chosen]
-
-    def truth_masks(index: NDArray[np.int64]) -> list[dict[str, Any]]:
-        height, width = truth.sizes[truth.image[index[0]]].tolist()
-        return [annotation_rle(segmentations[i], height, width) for i in index]
-
-    found = mask_overlaps(shared, detection_masks, truth_masks, truth.crowd, IOU_THRESHOLDS[0])
-    if iou_type == "segm":
-        return found
-    return boundary_overlaps(found, detection_masks, truth_masks, truth.crowd, IOU_THRESHOLDS[0])

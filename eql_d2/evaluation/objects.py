@@ -87,7 +87,7 @@ def _boxes(
         return boxes, np.ones(len(boxes), dtype=bool)
     usable = np.array([is_box(value) for value in values], dtype=bool)
     if 2 * usable.sum() < len(values):
-        problems.lines += found.lines
+        problems.absorb(found)
     _warn(subject, ~usable, "have no usable bbox; left out")
     boxes = np.zeros((len(values), 4))
     boxes[usable] = [value for value, good in zip(values, usable, strict=True) if good]

@@ -47,6 +47,11 @@ class SharedPairs:
     num_truths: NDArray[np.int64]
     truth_order: NDArray[np.int64]
 
+    @property
+    def truths(self) -> NDArray[np.int64]:
+        """The objects of all pairs, pair by pair."""
+        return self.truth_order[_ranges(self.first_truth, self.num_truths)]
+
 
 def shared_pairs(detection_pairs: NDArray[np.int64], truth_pairs: NDArray[np.int64]) -> SharedPairs:
     """Find the pairs that have both. ``detection_pairs`` is sorted, ``truth_pairs`` is not."""
@@ -80,22 +85,53 @@ def mask_overlaps(
     truth_masks: Callable[[NDArray[np.int64]], Sequence[dict[str, Any]]],
     crowd: NDArray[np.bool_],
     minimum: float,
+    areas: tuple[NDArray[np.float64], NDArray[np.float64]],
 ) -> Overlaps:
-    """Mask IoU by pycocotools, pair by pair. The two functions give the RLEs of some indices."""
+    """Mask IoU by pycocotools, pair by pair.
+
+    Args:
+        pairs: Which detections and objects to compare.
+        detection_masks: Gives the RLEs of some detections.
+        truth_masks: Gives the RLEs of some objects.
+        crowd: (G,).
+        minimum: Lowest IoU of interest.
+        areas: Pixels of the masks, (D,) and (G,).
+    """
     from pycocotools import mask as coco_mask
 
     found = []
-    for i in range(len(pairs.first_detection)):
-        detection = pairs.first_detection[i] + np.arange(pairs.num_detections[i])
-        start = pairs.first_truth[i]
-        truth = pairs.truth_order[start : start + pairs.num_truths[i]]
-        iou = coco_mask.iou(
-            detection_masks(detection), truth_masks(truth), crowd[truth].astype(np.uint8).tolist()
-        )
+    near = _alike(pairs, *areas, crowd, minimum)
+    columns = (pairs.first_detection, pairs.num_detections, pairs.first_truth, pairs.num_truths)
+    for start, count, first, number in zip(*(c.tolist() for c in columns), strict=True):
+        detection = start + np.flatnonzero(near[start : start + count])
+        if len(detection) == 0:
+            continue
+        truth = pairs.truth_order[first : first + number]
+        iou = coco_mask.iou(detection_masks(detection), truth_masks(truth), crowd[truth].tolist())
         row, col = np.nonzero(iou >= minimum)
         if len(row):
             found.append(Overlaps(detection[row], truth[col], iou[row, col]))
     return _concatenate(found)
+
+
+def _alike(
+    pairs: SharedPairs,
+    detection_areas: NDArray[np.float64],
+    truth_areas: NDArray[np.float64],
+    crowd: NDArray[np.bool_],
+    minimum: float,
+) -> NDArray[np.bool_]:
+    """(D,) detections that some object may overlap enough, going by their areas.
+
+    IoU is at most the smaller area through the larger one; with a crowd it is always possible.
+    """
+    result = np.zeros(len(detection_areas), dtype=bool)
+    slack = minimum * (1 - 1e-9)  # the division that gives the IoU is rounded
+    for detection, truth in _combinations(pairs):
+        a, b = detection_areas[detection], truth_areas[truth]
+        possible = (np.minimum(a, b) >= slack * np.maximum(a, b)) | crowd[truth]
+        result[detection[possible]] = True
+    return result
 
 
 def _combinations(

@@ -18,7 +18,7 @@ CHUNK = 512  # strings decoded at once: their numbers fit the processor cache, 3
 FIRST_CHARACTER = 48  # "0"; the format uses the 64 characters from here
 MORE, SIGN, VALUE_BITS, BITS = 0x20, 0x10, 0x1F, 5
 LARGEST_COORDINATE = 1e6  # pycocotools allocates in proportion to a polygon's length
-LARGEST_RUN = 2**31  # pycocotools counts in 32 bits
+LARGEST_RUN = 2**29  # pycocotools writes longer ones past the end of its buffer
 LONGEST_NUMBER = 7  # characters; pycocotools' own limit for 32-bit counts
 
 
@@ -160,11 +160,18 @@ def _is_polygon(part: object) -> bool:
         return False
 
 
-def annotation_rle(segmentation: Any, height: int, width: int) -> dict[str, Any]:
-    """The compressed RLE of a :func:`usable_segmentation`; of anything else an empty mask."""
+def annotation_rle(
+    segmentation: Any, height: int, width: int, *, usable: bool | None = None
+) -> dict[str, Any]:
+    """The compressed RLE of a :func:`usable_segmentation`; of anything else an empty mask.
+
+    ``usable`` is what :func:`usable_segmentation` says, where that is known already.
+    """
     from pycocotools import mask as coco_mask
 
-    if not usable_segmentation(segmentation, height, width):
+    if usable is None:
+        usable = usable_segmentation(segmentation, height, width)
+    if not usable:
         segmentation = {"size": [height, width], "counts": [height * width]}
     if isinstance(segmentation, list):
         return coco_mask.merge(coco_mask.frPyObjects(segmentation, height, width))

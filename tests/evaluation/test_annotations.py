@@ -146,9 +146,6 @@ def change(path, value):
         (change(["categories", 0, "frequency"], ...), "'frequency' is not r, c or f"),
         (change(["annotations", 0], None), "1 of 2 annotations: no 'image_id'"),
         (change(["annotations", 0, "bbox"], ...), "1 of 2 annotations: no 'bbox'"),
-        (change(["annotations", 0, "bbox"], [1, 2, 3]), "'bbox' is not"),
-        (change(["annotations", 0, "area"], float("nan")), "'area' is not a finite number"),
-        (change(["annotations", 0, "segmentation"], ...), "no 'segmentation'"),
     ],
 )
 def test_files_that_cannot_be_used(mutation, message, annotations):
