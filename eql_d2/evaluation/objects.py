@@ -90,7 +90,8 @@ def _boxes(
         problems.absorb(found)
     _warn(subject, ~usable, "have no usable bbox; left out")
     boxes = np.zeros((len(values), 4))
-    boxes[usable] = [value for value, good in zip(values, usable, strict=True) if good]
+    if usable.any():
+        boxes[usable] = [value for value, good in zip(values, usable, strict=True) if good]
     return boxes, usable
 
 
