@@ -139,35 +139,47 @@ def match_detections(
     areas = detections.box_areas if iou_type == "bbox" else detections.mask_areas
     assert areas is not None
     kept = kept[np.isfinite(areas[kept]) & ((areas[kept] > 0) | keep_empty)]
-    category = detections.category[kept]
-    pairs = category * len(truth.image_ids) + detections.image[kept]
-    exhaustive = ~np.isin(pairs, truth.not_exhaustive_pairs)
-    ties = pairs
+    kept = _by_category_image_score(detections, kept, one_category)
+    category, image = detections.category[kept], detections.image[kept]
+    exhaustive = ~np.isin(category * len(truth.image_ids) + image, truth.not_exhaustive_pairs)
     if one_category:
-        truth = truth.take(np.argsort(truth.category, kind="stable"))
-        truth = replace(truth, category=np.zeros_like(truth.category))
-        category, pairs = np.zeros_like(category), detections.image[kept]
-    order = np.lexsort((ties, -detections.scores[kept], pairs))
-    kept, pairs, exhaustive = kept[order], pairs[order], exhaustive[order]
+        truth, category = _merged(truth), np.zeros_like(category)
+    pairs = category * len(truth.image_ids) + image
     plan = plan_rounds(find_overlaps(truth, detections, kept, pairs, iou_type), pairs)
     unusable = truth.ignored if iou_type == "bbox" else truth.ignored | truth.without_mask
     ignored = np.stack([unusable | outside(truth.areas, limits) for limits in AREA_RANGES])
+    inside = np.stack([~outside(areas[kept], limits) for limits in AREA_RANGES])
     return Matches(
         num_images=len(truth.image_ids),
         num_categories=1 if one_category else len(truth.category_ids),
         index=kept,
-        image=detections.image[kept],
-        category=category[order],
+        image=image,
+        category=category,
         scores=detections.scores[kept],
-        counts_unmatched=np.stack(
-            [exhaustive & ~outside(areas[kept], limits) for limits in AREA_RANGES]
-        ),
+        counts_unmatched=exhaustive & inside,
         overlapping=np.sort(plan.detection),
         matched=_match_areas(plan, ignored, truth.crowd),
         truth_image=truth.image,
         truth_category=truth.category,
         ignored=ignored,
     )
+
+
+def _by_category_image_score(
+    detections: Detections, kept: NDArray[np.int64], one_category: bool
+) -> NDArray[np.int64]:
+    """The order in which detections are matched; ``kept`` decides between equal scores."""
+    category, image = detections.category[kept], detections.image[kept]
+    if one_category:
+        return kept[np.lexsort((category, -detections.scores[kept], image))]
+    pairs = category * (int(image.max(initial=0)) + 1) + image
+    return kept[np.lexsort((-detections.scores[kept], pairs))]
+
+
+def _merged(truth: GroundTruth) -> GroundTruth:
+    """All categories as one; objects in the order of their categories."""
+    truth = truth.take(np.argsort(truth.category, kind="stable"))
+    return replace(truth, category=np.zeros_like(truth.category))
 
 
 def _match_areas(

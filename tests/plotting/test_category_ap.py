@@ -62,7 +62,7 @@ def test_points_means_and_names():
     category_ap._panel(axes, [*everyone, undefined], "bbox", None)
     assert axes.points["rare: 24.5 (2 categories)"] == [(1, 20.0), (3, 29.0)]
     assert axes.points["frequent: 60.5 (2 categories)"] == [(81, 56.0), (243, 65.0)]
-    assert axes.names == [f"category {i}" for i in range(5)]  # the lowest first
+    assert axes.names == ["category 0", "category 2", "category 4"]  # below their groups' means
     counts = {row.category_id: 1000 + row.category_id for row in everyone}
     category_ap._panel(axes, everyone, "bbox", counts)
     assert axes.points["rare: 24.5 (2 categories)"] == [(1001, 20.0), (1002, 29.0)]
@@ -72,3 +72,11 @@ def test_points_means_and_names():
 def test_odd_cases_are_drawn(case, tmp_path):
     plot_category_ap(case, tmp_path / "a.png")
     assert (tmp_path / "a.png").stat().st_size > 1000
+
+
+def test_names_have_room():
+    """Of many at the same place one is named; those above the mean never are."""
+    same = [(10, 0.0, f"zero {i}") for i in range(30)]
+    others = [(10, 60.0, "high"), (1000, 0.0, "far"), (12, 20.0, "between")]
+    named = category_ap._worst([[*same, *others], [(10, 5.0, "alone")]])
+    assert named == [(10, 0.0, "zero 0"), (1000, 0.0, "far")]
