@@ -33,9 +33,36 @@ def test_softplus_at_the_ends():
     torch.testing.assert_close(module._softplus(z), expected, equal_nan=True)
 
 
-def test_softplus_of_accelerators_is_the_same_function(make_batch):
+def test_softplus_of_accelerators_is_the_same_function():
     z = torch.linspace(-90, 90, 1001, dtype=torch.float64)
-    torch.testing.assert_close(F.softplus(z, threshold=40), module._softplus(z), rtol=1e-12, atol=0)
+    ours = module._softplus_accelerator(z)
+    torch.testing.assert_close(ours, module._softplus(z), rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("soft", [True, False])
+def test_path_of_accelerators_gives_the_same(make_batch, monkeypatch, dtype, soft):
+    logits, labels, tail = make_batch(rois=300, classes=403, dtype=dtype)
+    mask = tail * 0.3 if soft else tail
+    expected = passes(equalization_loss, logits, labels, mask)
+    seen = []
+    monkeypatch.setattr(module, "_is_on_cpu", lambda tensor: bool(seen.append(tensor)))
+    actual = passes(equalization_loss, logits, labels, mask)
+    assert seen
+    torch.testing.assert_close(actual[0], expected[0], rtol=1e-6, atol=0)
+    assert torch.equal(actual[1], expected[1])
+
+
+def test_an_accelerator_gets_as_many_blocks_for_every_large_batch(monkeypatch):
+    """Each costs several kernel launches; on a small batch they would cost more than they save."""
+    monkeypatch.setattr(module, "_is_on_cpu", lambda tensor: False)
+    for rois in (1024, 4096, 8192):
+        logits = torch.empty(rois, 1203, device="meta")
+        forward = list(module._row_blocks(logits, module.FORWARD_BLOCKS))
+        backward = list(module._row_blocks(logits, module.BACKWARD_BLOCKS))
+        assert (len(forward), len(backward)) == (4, 16)
+    small = torch.empty(64, 1000, device="meta")
+    assert list(module._row_blocks(small, module.BACKWARD_BLOCKS)) == [slice(0, 65)]
 
 
 @pytest.mark.parametrize("exclude_background", [True, False])
@@ -158,8 +185,8 @@ def test_blocks_of_any_size_agree(make_batch, monkeypatch, dtype):
     logits, labels, tail = make_batch(rois=23, classes=11, dtype=dtype)
     whole = passes(equalization_loss, logits, labels, tail)
     for elements in (1, 11, 34, 110):
-        monkeypatch.setattr(module, "FORWARD_ELEMENTS_PER_THREAD", elements)
-        monkeypatch.setattr(module, "BACKWARD_ELEMENTS_PER_THREAD", elements)
+        monkeypatch.setattr(module, "FORWARD_BLOCKS", module.BlockSize(elements, 1))
+        monkeypatch.setattr(module, "BACKWARD_BLOCKS", module.BlockSize(elements, 1))
         value, gradient = passes(equalization_loss, logits, labels, tail)
         torch.testing.assert_close(value, whole[0], rtol=1e-6, atol=0)
         torch.testing.assert_close(gradient, whole[1], rtol=8 * torch.finfo(dtype).eps, atol=0)
