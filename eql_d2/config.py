@@ -37,7 +37,9 @@ KEYS: tuple[Key, ...] = (
         "MODEL.EQL.LOSS.LAMBDA",
         0.0,
         "lambda of T(f) = 1[f < lambda]: a category is tail if its share of the annotated training "
-        "images is below it (EQL eq. 8). LVIS v0.5: 0.00177, v1: 0.0011. 0 means: use TAIL_RATIO",
+        "images is below it (EQL eq. 8). LVIS v0.5: 0.00177, v1: 0.0011. 0 means: use TAIL_RATIO. "
+        "With a soft THRESHOLD_FUNCTION it only says which categories the logged tail shares "
+        "(cls/tail_...) are about, and may be 0: none",
     ),
     Key(
         "MODEL.EQL.LOSS.TAIL_RATIO",
@@ -45,7 +47,11 @@ KEYS: tuple[Key, ...] = (
         "TR(lambda), the share of the tail in all image counts (EQL eq. 12), from which lambda is "
         "computed when LAMBDA is 0. The paper's good region is 0.02 to 0.10",
     ),
-    Key("MODEL.EQL.LOSS.THRESHOLD_FUNCTION", "step", "step, exponential or gompertz (EQL Table 3)"),
+    Key(
+        "MODEL.EQL.LOSS.THRESHOLD_FUNCTION",
+        "step",
+        "step at LAMBDA, or one of the soft exponential and gompertz, without LAMBDA (EQL Table 3)",
+    ),
     Key(
         "MODEL.EQL.LOSS.THRESHOLD_PARAMETERS",
         [],
