@@ -22,7 +22,8 @@ class ClassificationLoss(nn.Module, ABC):
     """A loss that owns all that depends on its form: logit count, initial bias, loss and scores.
 
     A head asks the loss for these instead of knowing them, so a sigmoid loss cannot meet a
-    softmax decoder.
+    softmax decoder. A loss with state keeps it in persistent buffers and overrides
+    :meth:`forward`, the only method that may change it, and in training mode alone.
 
     Attributes:
         num_classes: K, the number of foreground categories.
@@ -57,13 +58,21 @@ class ClassificationLoss(nn.Module, ABC):
         if linear.bias is not None:
             nn.init.zeros_(linear.bias)
 
-    @abstractmethod
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Return the scalar loss of ``(R, num_logits)`` logits and ``(R,)`` labels."""
+        """Return :meth:`value`; a loss with state also updates it here, in training mode."""
+        return self.value(logits, labels)
+
+    @abstractmethod
+    def value(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Return the scalar loss of ``(R, num_logits)`` logits and ``(R,)`` labels.
+
+        It is that of the module's mode but changes no state in either: with the same state and the
+        same random draws it always gives the same value and gradient.
+        """
 
     @abstractmethod
     def loss_by_category(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Split :meth:`forward` over logits, for logging: ``(num_logits,)``, detached.
+        """Split :meth:`value` over logits, for logging: ``(num_logits,)``, detached.
 
         A sigmoid loss counts a term where its logit is; a softmax loss, which has one term a ROI,
         at the ROI's label.

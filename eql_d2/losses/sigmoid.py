@@ -62,7 +62,7 @@ class SigmoidLoss(ClassificationLoss):
             raise ValueError(f"{type(self).__name__} needs a classifier with a bias for its prior")
         nn.init.constant_(linear.bias, self._prior_bias)
 
-    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
+    def value(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Return the loss of (R, K) logits: the sum over ROIs and categories, divided by R."""
         check_logits_and_labels(logits, labels, self.num_logits, background_logit=False)
         return sigmoid_loss(logits, labels, self.weights)

@@ -1,4 +1,11 @@
-"""What to log about a classifier on long-tailed data, for sigmoid and softmax losses alike."""
+"""What to log about a classifier on long-tailed data, for sigmoid and softmax losses alike.
+
+fg_accuracy has no background column in it, unlike Detectron2's ``fg_cls_accuracy``. For sigmoids
+false_negative says how often every classifier answers no, for a softmax how often no category is
+more likely than all else together; Detectron2's definition (background has the best score) has no
+meaning without a background logit. tail_positive_gradient_share is the balance that EQL is about
+(its Fig. 1): near 0, tail categories are only ever pushed down.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +24,8 @@ def classification_statistics(
 ) -> dict[str, Tensor]:
     """Describe one batch by 0-dim tensors on the device of the logits, without waiting for it.
 
+    Neither the loss nor the global random generators are changed.
+
     Args:
         loss: whose logits these are.
         logits: (R, num_logits).
@@ -27,17 +36,13 @@ def classification_statistics(
         Shares in 0..1, float32, detached; NaN where there is nothing to take a share of.
 
         fg_accuracy: of the foreground ROIs, those whose best foreground category is their label.
-            There is no background column in it, unlike Detectron2's ``fg_cls_accuracy``.
         false_negative: of the foreground ROIs, those for which no foreground category reaches
-            probability 0.5. With sigmoids: every classifier answers no; with a softmax: no
-            category is more likely than all else together. Detectron2's definition (background
-            has the best score) has no meaning without a background logit.
+            probability 0.5.
         tail_loss_share: of the loss on foreground categories, the part on tail categories
             (:meth:`ClassificationLoss.loss_by_category`).
         tail_gradient_share: of the sum of |dL/dlogit| on foreground categories, that on tail ones.
         tail_positive_gradient_share: of the sum of |dL/dlogit| on tail categories, the part that
-            pulls up (dL/dlogit < 0). This is the balance that EQL is about (its Fig. 1): near 0,
-            tail categories are only ever pushed down.
+            pulls up (dL/dlogit < 0).
         head_positive_gradient_share: the same for the categories that are not tail.
     """
     logits = logits.detach()
@@ -69,7 +74,7 @@ def _gradient(loss: ClassificationLoss, logits: Tensor, labels: Tensor) -> Tenso
     """Gradient of the loss with respect to the logits, (R, num_logits)."""
     with torch.enable_grad():
         leaf = logits.clone().requires_grad_()
-        (gradient,) = torch.autograd.grad(loss(leaf, labels), leaf)
+        (gradient,) = torch.autograd.grad(loss.value(leaf, labels), leaf)
     return gradient
 
 
