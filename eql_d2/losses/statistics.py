@@ -1,10 +1,25 @@
 """What to log about a classifier on long-tailed data, for sigmoid and softmax losses alike.
 
-fg_accuracy has no background column in it, unlike Detectron2's ``fg_cls_accuracy``. For sigmoids
-false_negative says how often every classifier answers no, for a softmax how often no category is
-more likely than all else together; Detectron2's definition (background has the best score) has no
-meaning without a background logit. tail_positive_gradient_share is the balance that EQL is about
-(its Fig. 1): near 0, tail categories are only ever pushed down.
+Every statistic is a share in 0..1:
+
+fg_accuracy
+    Of the foreground ROIs, those whose best foreground category is their label. There is no
+    background column in it, unlike Detectron2's ``fg_cls_accuracy``.
+false_negative
+    Of the foreground ROIs, those for which no foreground category reaches probability 0.5. With
+    sigmoids: every classifier answers no; with a softmax: no category is more likely than all else
+    together. Detectron2's definition (background has the best score) has no meaning without a
+    background logit.
+tail_loss_share
+    Of the loss on foreground categories, the part on tail categories
+    (:meth:`~eql_d2.losses.base.ClassificationLoss.loss_by_category`).
+tail_gradient_share
+    Of the sum of |dL/dlogit| on foreground categories, that on tail ones.
+tail_positive_gradient_share
+    Of the sum of |dL/dlogit| on tail categories, the part that pulls up (dL/dlogit < 0). This is
+    the balance that EQL is about (its Fig. 1): near 0, tail categories are only ever pushed down.
+head_positive_gradient_share
+    The same for the categories that are not tail.
 """
 
 from __future__ import annotations
@@ -33,17 +48,8 @@ def classification_statistics(
         tail_mask: (K,) bool; or floating point in [0, 1], then a category counts in that part.
 
     Returns:
-        Shares in 0..1, float32, detached; NaN where there is nothing to take a share of.
-
-        fg_accuracy: of the foreground ROIs, those whose best foreground category is their label.
-        false_negative: of the foreground ROIs, those for which no foreground category reaches
-            probability 0.5.
-        tail_loss_share: of the loss on foreground categories, the part on tail categories
-            (:meth:`ClassificationLoss.loss_by_category`).
-        tail_gradient_share: of the sum of |dL/dlogit| on foreground categories, that on tail ones.
-        tail_positive_gradient_share: of the sum of |dL/dlogit| on tail categories, the part that
-            pulls up (dL/dlogit < 0).
-        head_positive_gradient_share: the same for the categories that are not tail.
+        The shares described at the head of this file, float32, detached; NaN where there is
+        nothing to take a share of.
     """
     logits = logits.detach()
     num_classes = loss.num_classes
