@@ -48,11 +48,7 @@ KEYS: tuple[Key, ...] = (
         "TR(lambda), the share of the tail in all image counts (EQL eq. 12), from which lambda is "
         "computed when LAMBDA is 0. The paper's good region is 0.02 to 0.10",
     ),
-    Key(
-        "MODEL.EQL.LOSS.THRESHOLD_FUNCTION",
-        "step",
-        "step at LAMBDA, or one of the soft exponential and gompertz, without LAMBDA (EQL Table 3)",
-    ),
+    Key("MODEL.EQL.LOSS.THRESHOLD_FUNCTION", "step", "step, exponential or gompertz (EQL Table 3)"),
     Key(
         "MODEL.EQL.LOSS.THRESHOLD_PARAMETERS",
         [],
