@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from eql_d2.categories import CategoryStatistics, read_json
+from eql_d2.categories import CategoryStatistics, read_annotation_file
 from eql_d2.command_line import run_tool
 from eql_d2.data import check_content, longtail_content, split_images
 from eql_d2.errors import DataError
@@ -24,7 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Read, check, convert and write; print the table of categories."""
     options = _parse(argv)
     source = Path(options.json)
-    content = read_json(source)
+    content = read_annotation_file(source)
     statistics = check_content(content, source, ".", check_images=False).statistics
     stem = options.output / source.stem
     if options.test_fraction is None:

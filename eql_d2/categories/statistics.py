@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from eql_d2.categories.annotation_file import read_json
+from eql_d2.categories.annotation_file import read_annotation_file
 from eql_d2.categories.bundled import read_table
 from eql_d2.categories.consistency import check_counts
 from eql_d2.categories.counting import count_annotations
@@ -111,7 +111,7 @@ class CategoryStatistics:
         Raises:
             DataError: the file cannot be read or is no annotation file.
         """
-        return cls.from_counts(**vars(count_annotations(read_json(path), path)))
+        return cls.from_counts(**vars(count_annotations(read_annotation_file(path), path)))
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> CategoryStatistics:

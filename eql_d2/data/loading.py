@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from eql_d2.categories import GROUP_NAMES, CategoryStatistics, paused_garbage_collection, read_json
+from eql_d2.categories import GROUP_NAMES, CategoryStatistics, read_annotation_file
 from eql_d2.data.image_paths import ImageFinder
 from eql_d2.data.reading import (
     check_lvis_fields,
@@ -18,6 +18,7 @@ from eql_d2.data.reading import (
 from eql_d2.data.records import DetectionData, ImageRecord
 from eql_d2.data.report import ProblemReport
 from eql_d2.errors import DataError
+from eql_d2.files import paused_garbage_collection
 
 logger = logging.getLogger("eql_d2.data")
 
@@ -53,7 +54,8 @@ def load_detection_data(
             file cannot be read, keys are missing, ids stand twice or match no category, images are
             missing on disk, or more annotations are unusable than usable.
     """
-    return check_content(read_json(json_path), json_path, image_root, check_images=check_images)
+    content = read_annotation_file(json_path)
+    return check_content(content, json_path, image_root, check_images=check_images)
 
 
 def check_content(
