@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from eql_d2.categories import GROUP_NAMES
+from eql_d2.files import atomic_text_file
 from eql_d2.plotting.figures import figure
 from eql_d2.plotting.palette import GROUP_COLORS
 
@@ -97,8 +98,6 @@ def write_category_csv(
     Columns: id, name, group (r, c, f), images, instances, image_fraction, tail (1 below lambda,
     else 0; empty without a lambda).
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     tail: list[Any] = [""] * len(statistics.names)
     if lambda_:
         tail = statistics.tail_mask(lambda_).int().tolist()
@@ -111,7 +110,7 @@ def write_category_csv(
         statistics.image_fraction.tolist(),
         tail,
     )
-    with path.open("w", encoding="utf-8", newline="") as stream:
+    with atomic_text_file(path) as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(["id", "name", "group", "images", "instances", "image_fraction", "tail"])
         writer.writerows(zip(*columns, strict=True))

@@ -84,5 +84,5 @@ def test_the_users_mistakes_end_with_exit_code_2_and_without_traceback(tmp_path)
         command, check=False, capture_output=True, text=True, timeout=120, cwd=tmp_path
     )
     assert done.returncode == 2
-    assert "broken.json is cut off" in done.stderr
+    assert "broken.json is not valid json (it is cut off" in done.stderr
     assert "Traceback" not in done.stderr
