@@ -27,8 +27,9 @@ def plot_category_counts(
 
     Args:
         statistics: the categories.
-        lambda_: threshold on image fractions; drawn at ``lambda * num_images`` images, and the
-            tail's share stands in the title. ``None`` or 0: no line.
+        lambda_: threshold on image fractions; drawn at ``lambda * num_images`` images, or told in
+            the legend where that lies outside of the axis; the tail's share stands in the title.
+            ``None`` or 0: no line.
         path: file to write.
 
     Raises:
@@ -72,6 +73,13 @@ def _draw_group(axes: Any, places: list[int], counts: list[int], letter: str, na
 
 def _draw_lambda(axes: Any, lambda_: float, limit: float) -> None:
     label = f"lambda {lambda_:.3g} = {limit:.4g} images"
+    bottom, top = axes.get_ylim()
+    if not bottom <= limit <= top:
+        # A share of an image may lie any number of decades away from the bars: only the legend
+        # says so then, or they would shrink to nothing.
+        place = "below" if limit < bottom else "above"
+        axes.plot([], [], color="black", linestyle="--", label=f"{label}, {place} the axis")
+        return
     # On a white band, because the line also crosses the dark bars.
     axes.axhline(limit, color="white", linewidth=3.0)
     axes.axhline(limit, color="black", linestyle="--", linewidth=1.3, label=label)
