@@ -27,9 +27,8 @@ def plot_category_counts(
 
     Args:
         statistics: the categories.
-        lambda_: threshold on image fractions; drawn at ``lambda * num_images`` images, or told in
-            the legend where that lies outside of the axis; the tail's share stands in the title.
-            ``None`` or 0: no line.
+        lambda_: threshold on image fractions; drawn at ``lambda * num_images`` images, or only told
+            in the legend where that is off the axis. ``None`` or 0: no line, no tail in the title.
         path: file to write.
 
     Raises:
