@@ -57,7 +57,7 @@ def read_json(path: AnyPath, what: str, error: type[UserError] = DataError) -> A
     except IsADirectoryError:
         raise error(f"{what} {path} cannot be read: it is a folder") from None
     except (OSError, ValueError) as problem:
-        reason = getattr(problem, "strerror", None) or problem
+        reason = str(getattr(problem, "strerror", None) or problem)
         raise error(f"{what} {path} cannot be read: {reason}") from None
     beginning = content[:4]
     try:
