@@ -87,8 +87,8 @@ def read_annotations(
     images: dict[int, ImageRecord],
     category_ids: dict[int, str],
     report: ProblemReport,
-) -> None:
-    """Append the instances to their images."""
+) -> Iterator[tuple[dict[str, Any], Instance]]:
+    """Append the instances to their images, and yield them with the annotations they come from."""
     index = {category_id: k for k, category_id in enumerate(category_ids)}
     known_ids: set[int] = set()
     kept = unusable = 0
@@ -106,6 +106,7 @@ def read_annotations(
         else:
             image.instances.append(instance)
             kept += 1
+            yield annotation, instance
     if kept == 0 and content.get("annotations"):
         report.stop("list of annotations of which not one can be used")
     elif unusable > kept:
