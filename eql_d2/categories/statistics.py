@@ -224,11 +224,11 @@ class CategoryStatistics:
         self._total()
         lambda_, tail_sum = lambda_at_most(self.image_count.tolist(), self.num_images, tail_ratio)
         if tail_sum == 0 and tail_ratio > 0:
-            unseen = int((self.image_count == 0).sum())
+            without = self.image_count.eq(0).sum().item()
             logger.warning(
-                "the tail %s: a tail ratio of %g is below that of the rarest categories alone; for "
-                "all that are trained an equalization loss acts as its baseline",
-                f"holds only the {unseen} categories without images" if unseen else "is empty",
+                "no category with images is in the tail (categories without: %d): a tail ratio of "
+                "%g is below that of the rarest alone; an equalization loss acts as its baseline",
+                without,
                 tail_ratio,
             )
         return lambda_

@@ -125,13 +125,12 @@ def test_a_tail_ratio_outside_of_0_to_1_is_refused(wanted):
         make([1, 2]).lambda_for_tail_ratio(wanted)
 
 
-def test_an_empty_tail_is_told(caplog):
+@pytest.mark.parametrize(("counts", "without"), [([5, 5], 0), ([0, 5, 5, 0], 2)])
+def test_a_tail_without_images_is_told(caplog, counts, without):
     with caplog.at_level(logging.WARNING):
-        make([5, 5]).lambda_for_tail_ratio(0.1)
-    assert "tail is empty" in caplog.text
-    caplog.clear()
-    make([0, 0, 5]).lambda_for_tail_ratio(0.1)
-    assert "the tail holds only the 2 categories without images" in caplog.text
+        lambda_ = make(counts).lambda_for_tail_ratio(0.1)
+    assert make(counts).tail_mask(lambda_).sum() == without
+    assert f"no category with images is in the tail (categories without: {without})" in caplog.text
     caplog.clear()
     make([1, 99]).lambda_for_tail_ratio(0.1)
     assert not caplog.records
