@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from eql_d2.categories import CategoryStatistics, read_annotation_file
-from eql_d2.command_line import run_tool
+from eql_d2.command_line import add_group_options, run_tool
 from eql_d2.data import check_content, longtail_content, split_images, usable_content
 from eql_d2.errors import DataError
 from eql_d2.files import atomic_text_file, check_output_folder
@@ -57,9 +57,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--output", type=Path, required=True, metavar="DIR")
     parser.add_argument("--test-fraction", type=float, metavar="SHARE", help="e.g. 0.2")
     parser.add_argument("--seed", type=int, default=0, help="of the split")
-    parser.add_argument("--group-mode", choices=("counts", "quantiles"), default="counts")
-    parser.add_argument("--rare-max", type=int, default=10, metavar="IMAGES")
-    parser.add_argument("--common-max", type=int, default=100, metavar="IMAGES")
+    add_group_options(parser)
     parser.add_argument("--overwrite", action="store_true", help="replace files that exist")
     return parser.parse_args(argv)
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from eql_d2.errors import UserError
-from eql_d2.files import atomic_text_file
+from eql_d2.files import atomic_text_file, check_output_folder
 from eql_d2.plotting.results_table import ResultRow
 
 METRICS = tuple(f"{k}/{n}" for k in ("bbox", "segm") for n in ("AP", "APr", "APc", "APf"))
@@ -75,19 +75,25 @@ def insert_between_markers(path: str | Path, text: str) -> None:
     """Replace what stands between the lines :data:`BEGIN` and :data:`END` of a file.
 
     Raises:
-        UserError: as :func:`read_around_markers`, or the file cannot be written.
+        UserError: the file lacks one of them, or cannot be read or written.
     """
-    before, after = read_around_markers(path)
+    before, after = _read_around_markers(path)
     with atomic_text_file(path) as file:
         file.write(f"{before}{BEGIN}\n{text}\n{END}{after}")
 
 
-def read_around_markers(path: str | Path) -> tuple[str, str]:
-    """Return what stands before :data:`BEGIN` and what after :data:`END` in a file.
+def check_markers(path: str | Path) -> None:
+    """Make sure that :func:`insert_between_markers` will work.
 
     Raises:
-        UserError: the file lacks one of them, or cannot be read.
+        UserError: it would not.
     """
+    check_output_folder(Path(path).parent, f"the folder of {path},")
+    _read_around_markers(path)
+
+
+def _read_around_markers(path: str | Path) -> tuple[str, str]:
+    """Return what stands before :data:`BEGIN` and what after :data:`END` in a file."""
     try:
         content = Path(path).read_bytes().decode("utf-8")
     except (OSError, ValueError) as error:
