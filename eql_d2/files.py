@@ -52,7 +52,7 @@ def read_json(path: AnyPath, what: str, error: type[UserError] = DataError) -> A
     try:
         content = file.read_bytes()
     except FileNotFoundError:
-        reason = f"it does not exist (looked from {Path.cwd()})"
+        reason = f"No such file (looked from {Path.cwd()})"
         raise error(f"{what} {path} cannot be read: {reason}") from None
     except IsADirectoryError:
         raise error(f"{what} {path} cannot be read: it is a folder") from None

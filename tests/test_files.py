@@ -54,7 +54,7 @@ def test_what_is_no_json_is_named(tmp_path, content, message):
 
 
 def test_a_file_that_is_not_there_and_a_folder_are_named(tmp_path):
-    with pytest.raises(DataError, match=r"thing .*missing.json cannot be read: it does not exist"):
+    with pytest.raises(DataError, match=r"thing .*missing.json cannot be read: No such file"):
         read_json(tmp_path / "missing.json", "thing")
     with pytest.raises(DataError, match="cannot be read: it is a folder"):
         read_json(tmp_path, "thing")
