@@ -44,10 +44,9 @@ def read_masks(
     index = np.flatnonzero(given)
     totals = measure_rles([strings[i] for i in index]).totals
     usable[index] = totals == sizes[index].prod(axis=1)
-    for i in np.flatnonzero(~usable):
-        strings[i] = compressed_counts(
-            {"size": sizes[i].tolist(), "counts": [int(sizes[i].prod())]}
-        )
+    for place in np.flatnonzero(~usable).tolist():
+        height, width = sizes[place].tolist()
+        strings[place] = compressed_counts({"size": [height, width], "counts": [height * width]})
     result = RleStrings()
     result.append_strings(strings)
     return result, usable

@@ -138,19 +138,6 @@ def _sum_running_sums(
     return sums, bad
 
 
-def usable_segmentation(segmentation: Any, height: int, width: int) -> bool:
-    """Whether an annotation's segmentation is a mask of an image of this size.
-
-    That is one or more polygons of at least three finite points, or an RLE of that very size whose
-    runs add up to it.
-    """
-    if isinstance(segmentation, list):
-        return is_polygons(segmentation)
-    if not is_rle(segmentation) or list(segmentation["size"]) != [height, width]:
-        return False
-    return bool(measure_rles([compressed_counts(segmentation)]).totals[0] == height * width)
-
-
 def is_polygons(segmentation: object) -> bool:
     """Whether a value is a list of one or more polygons of at least three finite points."""
     return (
@@ -168,18 +155,6 @@ def _is_polygon(part: object) -> bool:
         return bool(inside and sum(part) == sum(part))  # a NaN may hide from min and max
     except TypeError:
         return False
-
-
-def annotation_rle(segmentation: Any, height: int, width: int) -> dict[str, Any]:
-    """The compressed RLE of a :func:`usable_segmentation`; of anything else an empty mask."""
-    from pycocotools import mask as coco_mask
-
-    if not usable_segmentation(segmentation, height, width):
-        segmentation = {"size": [height, width], "counts": [height * width]}
-    if isinstance(segmentation, list):
-        parts = coco_mask.frPyObjects(segmentation, height, width)
-        return parts[0] if len(parts) == 1 else coco_mask.merge(parts)
-    return {"size": [height, width], "counts": compressed_counts(segmentation)}
 
 
 def is_rle(value: object) -> bool:

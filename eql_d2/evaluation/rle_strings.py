@@ -113,6 +113,12 @@ class RleStrings(Sequence[bytes]):
             edges = zip(stops[indices].tolist(), stops[indices + 1].tolist(), strict=True)
             return [bytes(text[start:stop]) for start, stop in edges]
 
+    def subset(self, indices: NDArray[np.int64]) -> RleStrings:
+        """The strings at some indices from 0 on, in their order."""
+        result = RleStrings()
+        result.append_strings(self.take(indices))
+        return result
+
     @overload
     def __getitem__(self, index: int) -> bytes: ...
     @overload
