@@ -35,11 +35,11 @@ def _ours(annotations: Path, results: Path, kind: str) -> Json:
         return truth, read_results(results, truth, [kind])
 
     def evaluate(data: Any) -> Metrics:
-        evaluation = evaluate_arrays(*data, [kind], MAX_DETECTIONS)
+        truth, detections = data
+        evaluation = evaluate_arrays(truth, detections, [kind], MAX_DETECTIONS)
         metrics = {name: evaluation.metrics[f"{kind}/{name}"] for name in METRICS}
-        return metrics | {
-            f"category {row.category_id}": row.ap[kind] for row in evaluation.categories
-        }
+        rows = evaluation.categories
+        return metrics | {f"category {row.category_id}": row.ap[kind] for row in rows}
 
     return _timed(read, evaluate)
 
