@@ -200,14 +200,17 @@ def _overlaps(
 
     def detection_masks(index: NDArray[np.int64]) -> list[dict[str, Any]]:
         chosen = kept[index]
-        size = truth.sizes[detections.image[chosen[0]]].tolist()
-        return [{"size": size, "counts": counts} for counts in detected.take(chosen)]
+        return _rles(truth.sizes[detections.image[chosen]], detected.take(chosen))
 
     def truth_masks(index: NDArray[np.int64]) -> list[dict[str, Any]]:
-        size = truth.sizes[truth.image[index[0]]].tolist()
-        return [{"size": size, "counts": counts} for counts in objects.take(index)]
+        return _rles(truth.sizes[truth.image[index]], objects.take(index))
 
     found = mask_overlaps(shared, detection_masks, truth_masks, truth.crowd, IOU_THRESHOLDS[0])
     if iou_type == "segm":
         return found
     return boundary_overlaps(found, detection_masks, truth_masks, truth.crowd, IOU_THRESHOLDS[0])
+
+
+def _rles(sizes: NDArray[np.int64], counts: list[bytes]) -> list[dict[str, Any]]:
+    """Masks of (N, 2) ``sizes`` as pycocotools takes them."""
+    return [{"size": s, "counts": c} for s, c in zip(sizes.tolist(), counts, strict=True)]
