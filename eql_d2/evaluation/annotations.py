@@ -17,7 +17,7 @@ from eql_d2.evaluation.columns import (
 )
 from eql_d2.evaluation.ground_truth import GROUPS, GroundTruth, find_ids
 from eql_d2.evaluation.json_file import read_json
-from eql_d2.evaluation.objects import read_objects, without_mask
+from eql_d2.evaluation.objects import object_masks, read_objects
 
 logger = logging.getLogger("eql_d2.evaluation")
 
@@ -66,6 +66,9 @@ def read_ground_truth(
     )
     crowd = objects.pop("crowd") & exhaustive.all()
     objects["ignored"] |= crowd
+    masks, without_mask = object_masks(
+        objects.pop("segmentations"), sizes[objects["image"]], subject
+    )
     return GroundTruth(
         image_ids=image_ids,
         sizes=sizes,
@@ -73,7 +76,8 @@ def read_ground_truth(
         names=names,
         groups=groups,
         crowd=crowd,
-        without_mask=without_mask(objects["segmentations"], sizes[objects["image"]], subject),
+        masks=masks,
+        without_mask=without_mask,
         exhaustive=exhaustive[order],
         negative_pairs=_image_pairs(images, "neg_category_ids", subject, *ids),
         not_exhaustive_pairs=_image_pairs(images, "not_exhaustive_category_ids", subject, *ids),

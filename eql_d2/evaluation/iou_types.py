@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,13 +12,13 @@ from eql_d2.evaluation.boundary import boundary_overlaps
 from eql_d2.evaluation.ground_truth import GroundTruth
 from eql_d2.evaluation.overlaps import (
     Overlaps,
-    SharedPairs,
+    alike,
     box_overlaps,
     mask_overlaps,
     shared_pairs,
 )
 from eql_d2.evaluation.results import Detections
-from eql_d2.evaluation.rle import annotation_rle, measure_rles
+from eql_d2.evaluation.rle import measure_rles
 from eql_d2.evaluation.thresholds import IOU_THRESHOLDS
 
 
@@ -31,7 +32,7 @@ def find_overlaps(
     """Overlaps that can be a match at the lowest IoU threshold.
 
     Args:
-        truth: Annotations; with segmentations for masks.
+        truth: Annotations; with masks for masks.
         detections: All detections; with masks for masks.
         kept: (D,) those that take part, sorted by pair.
         pairs: (D,) the pair of each.
@@ -42,38 +43,29 @@ def find_overlaps(
     if iou_type == "bbox":
         assert detections.boxes is not None
         return box_overlaps(shared, detections.boxes[kept], truth.boxes, truth.crowd, minimum)
-    masks, mask_areas = detections.masks, detections.mask_areas
-    assert masks is not None
-    assert mask_areas is not None
-    objects, areas = _object_masks(truth, shared)
+    assert detections.masks is not None
+    assert detections.mask_areas is not None
+    assert truth.masks is not None
+    detected, objects = detections.masks, truth.masks
+    areas = np.zeros(len(truth.image))
+    areas[shared.truths] = measure_rles(objects.take(shared.truths)).areas
+    near = np.flatnonzero(alike(shared, detections.mask_areas[kept], areas, truth.crowd, minimum))
+    compared = kept[near]  # the others need no look at their masks
 
     def detection_masks(index: NDArray[np.int64]) -> list[dict[str, Any]]:
-        chosen = kept[index].tolist()
-        size = truth.sizes[detections.image[chosen[0]]].tolist()
-        return [{"size": size, "counts": masks[i]} for i in chosen]
+        chosen = compared[index]
+        return _rles(truth.sizes[detections.image[chosen]], detected.take(chosen))
 
     def truth_masks(index: NDArray[np.int64]) -> list[dict[str, Any]]:
-        return [objects[i] for i in index.tolist()]
+        return _rles(truth.sizes[truth.image[index]], objects.take(index))
 
-    found = mask_overlaps(
-        shared, detection_masks, truth_masks, truth.crowd, minimum, (mask_areas[kept], areas)
-    )
-    if iou_type == "segm":
-        return found
-    return boundary_overlaps(found, detection_masks, truth_masks, truth.crowd, minimum)
+    masks = (detection_masks, truth_masks, truth.crowd, minimum)
+    found = mask_overlaps(shared_pairs(pairs[near], truth.pairs), *masks)
+    if iou_type == "boundary":
+        found = boundary_overlaps(found, *masks)
+    return replace(found, detection=near[found.detection])
 
 
-def _object_masks(
-    truth: GroundTruth, shared: SharedPairs
-) -> tuple[dict[int, dict[str, Any]], NDArray[np.float64]]:
-    """The RLEs of the objects in pairs with detections, and (G,) areas, zero for the others."""
-    assert truth.segmentations is not None
-    sizes = truth.sizes[truth.image].tolist()
-    objects = {
-        i: annotation_rle(truth.segmentations[i], *sizes[i], usable=not truth.without_mask[i])
-        for i in shared.truths.tolist()
-    }
-    areas = np.zeros(len(truth.image))
-    if objects:  # pycocotools' own area() fails for more than 255 masks
-        areas[shared.truths] = measure_rles([rle["counts"] for rle in objects.values()]).areas
-    return objects, areas
+def _rles(sizes: NDArray[np.int64], counts: list[bytes]) -> list[dict[str, Any]]:
+    """Masks of (N, 2) ``sizes`` as pycocotools takes them."""
+    return [{"size": s, "counts": c} for s, c in zip(sizes.tolist(), counts, strict=True)]

@@ -128,7 +128,7 @@ def match_detections(
     """Match the detections ``kept`` (rising indices, for example of :func:`select_detections`).
 
     Args:
-        truth: Annotations; with segmentations for masks.
+        truth: Annotations; with masks for masks.
         detections: All detections; with masks for masks.
         iou_type: "bbox", "segm", or "boundary" for the smaller of mask and boundary IoU.
         kept: Indices of those that take part. Those of zero area are left out.

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eql_d2.errors import DataError
+from eql_d2.evaluation.annotation_masks import read_masks
 from eql_d2.evaluation.columns import (
     Problems,
     box_column,
@@ -20,7 +21,7 @@ from eql_d2.evaluation.columns import (
     number_column,
 )
 from eql_d2.evaluation.ground_truth import find_ids
-from eql_d2.evaluation.rle import usable_segmentation
+from eql_d2.evaluation.rle_strings import RleStrings
 
 logger = logging.getLogger("eql_d2.evaluation")
 
@@ -90,8 +91,8 @@ def _boxes(
         problems.absorb(found)
     _warn(subject, ~usable, "have no usable bbox; left out")
     boxes = np.zeros((len(values), 4))
-    if usable.any():
-        boxes[usable] = [value for value, good in zip(values, usable, strict=True) if good]
+    good = [value for value, good in zip(values, usable, strict=True) if good]
+    boxes[usable] = np.array(good, dtype=np.float64).reshape(-1, 4)
     return boxes, usable
 
 
@@ -109,19 +110,15 @@ def _areas(records: list[Any], boxes: NDArray[np.float64], subject: str) -> NDAr
     return area
 
 
-def without_mask(
+def object_masks(
     segmentations: list[Any] | None, sizes: NDArray[np.int64], subject: str
-) -> NDArray[np.bool_]:
-    """Objects whose segmentation cannot become a mask of their image's size (H, W)."""
+) -> tuple[RleStrings | None, NDArray[np.bool_]]:
+    """Masks of images of (G, 2) ``sizes``, and which objects have no usable segmentation."""
     if segmentations is None:
-        return np.zeros(len(sizes), dtype=bool)
-    unusable = [
-        not usable_segmentation(segmentation, height, width)
-        for segmentation, (height, width) in zip(segmentations, sizes.tolist(), strict=True)
-    ]
-    result = np.array(unusable, dtype=bool)
-    _warn(subject, result, "have no usable segmentation; ignored for mask AP")
-    return result
+        return None, np.zeros(len(sizes), dtype=bool)
+    masks, usable = read_masks(segmentations, sizes)
+    _warn(subject, ~usable, "have no usable segmentation; ignored for mask AP")
+    return masks, ~usable
 
 
 def _warn(subject: str, affected: NDArray[np.bool_], what: str) -> None:

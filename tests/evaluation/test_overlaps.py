@@ -5,7 +5,7 @@ import pytest
 from pycocotools import mask as coco_mask
 
 from eql_d2.evaluation import overlaps
-from eql_d2.evaluation.overlaps import box_overlaps, mask_overlaps, shared_pairs
+from eql_d2.evaluation.overlaps import alike, box_overlaps, mask_overlaps, shared_pairs
 
 SIZE = 40
 
@@ -81,41 +81,30 @@ def test_masks(seed):
         lambda index: [truth_rles[i] for i in index],
         crowd,
         0.1,
-        (coco_mask.area(detection_rles).astype(float), coco_mask.area(truth_rles).astype(float)),
     )
     expected = expected_overlaps(pairs, truth_pairs, detection_rles, truth_rles, crowd, 0.1)
     assert len(expected) > 3
     assert as_list(found) == expected
-    existing = np.flatnonzero(np.isin(pairs, truth_pairs)).tolist()
-    assert set(asked) <= set(existing)
-    assert asked == sorted(asked)
-    skipped = sorted(set(existing) - set(asked))  # their areas fit no object
-    iou = coco_mask.iou(detection_rles, truth_rles, crowd.astype(np.uint8).tolist())
-    assert (np.where(pairs[:, None] == truth_pairs, iou, 0)[skipped] < 0.1).all()
+    assert asked == np.flatnonzero(np.isin(pairs, truth_pairs)).tolist()  # existing pairs only
 
 
-def test_masks_of_unlike_area_are_not_compared():
-    sides = np.array([[0, 0, 10, 10], [0, 0, 10, 4], [0, 0, 10, 5], [0, 0, 3, 3]], dtype=float)
-    areas = sides[:, 2] * sides[:, 3]
-    everyone, asked = rles(sides), []
+@pytest.mark.parametrize("seed", range(5))
+def test_masks_of_unlike_area_need_no_comparison(seed):
+    pairs, truth_pairs, boxes, truths, crowd = make(seed)
+    detection_rles, truth_rles = rles(boxes), rles(truths)
+    areas = [np.array([coco_mask.area(r) for r in part]) for part in (detection_rles, truth_rles)]
+    near = alike(shared_pairs(pairs, truth_pairs), *areas, crowd, 0.5)
+    found = expected_overlaps(pairs, truth_pairs, detection_rles, truth_rles, crowd, 0.5)
+    assert {d for d, _, _ in found} <= set(np.flatnonzero(near).tolist())
+    assert not near[~np.isin(pairs, truth_pairs)].any()
 
-    def detection_masks(index):
-        asked.extend(index.tolist())
-        return [everyone[i] for i in index]
 
-    for crowd, expected in ((False, [0, 2]), (True, [0, 1, 2, 3])):
-        asked.clear()
-        found = mask_overlaps(
-            shared_pairs(np.zeros(4, int), np.zeros(1, int)),
-            detection_masks,
-            lambda _: everyone[:1],
-            np.array([crowd]),
-            0.5,
-            (areas, areas[:1]),
-        )
-        assert asked == expected
-        assert found.detection.tolist() == expected
-    assert found.iou.tolist() == [1, 1, 1, 1]  # with a crowd it is the share of the detection
+def test_areas_that_are_just_alike():
+    """The areas 100 and 50 may have IoU 0.5; with a crowd any areas may."""
+    shared = shared_pairs(np.zeros(4, int), np.zeros(1, int))
+    areas = np.array([100.0, 50.0, 49.0, 201.0])
+    for crowd, expected in ((False, [True, True, False, False]), (True, [True] * 4)):
+        assert alike(shared, areas, areas[:1], np.array([crowd]), 0.5).tolist() == expected
 
 
 def test_shared_pairs_are_the_intersection():
@@ -133,4 +122,4 @@ def test_nothing_in_common():
     shared = shared_pairs(np.array([1, 2]), np.array([3]))
     crowd = np.zeros(1, bool)
     assert as_list(box_overlaps(shared, np.ones((2, 4)), np.ones((1, 4)), crowd, 0.5)) == []
-    assert as_list(mask_overlaps(shared, list, list, crowd, 0.5, (np.ones(2), np.ones(1)))) == []
+    assert as_list(mask_overlaps(shared, list, list, crowd, 0.5)) == []
