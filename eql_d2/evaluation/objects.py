@@ -84,10 +84,11 @@ def _boxes(
     usable = np.array([is_box(value) for value in values], dtype=bool)
     if 2 * usable.sum() < len(values):
         problems.lines += found.lines
-    _warn(subject, ~usable, "have no usable bbox; left out")
-    boxes = np.zeros((len(values), 4))
-    boxes[usable] = [value for value, good in zip(values, usable, strict=True) if good]
-    return boxes, usable
+    else:
+        _warn(subject, ~usable, "have no usable bbox; left out")
+    nothing = [0.0] * 4
+    filled = [value if good else nothing for value, good in zip(values, usable, strict=True)]
+    return np.array(filled, dtype=np.float64), usable
 
 
 def _areas(records: list[Any], boxes: NDArray[np.float64], subject: str) -> NDArray[np.float64]:
