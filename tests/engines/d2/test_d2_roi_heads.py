@@ -21,9 +21,9 @@ with suppress(MissingPackageError):
         build_model,
         get_cfg,
     )
+    from eql_d2.engines.d2.parallel import freeze_unread_levels
     from eql_d2.engines.d2.roi_heads import EQLCascadeROIHeads, EQLROIHeads
     from eql_d2.engines.d2.statistics import statistics_from_config
-    from eql_d2.engines.d2.trainer import freeze_unread_levels
 
 pytestmark = pytest.mark.detectron2
 
