@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from eql_d2.engines.d2.compat import comm
@@ -72,11 +73,13 @@ def torch_switches(cfg: Any, *, training: bool) -> Iterator[None]:
 
 @contextmanager
 def random_state_kept() -> Iterator[None]:
-    """Draw as much as is wanted: the generators of torch go on afterwards as if nothing was drawn.
+    """Let what is done inside draw random numbers, and go on afterwards as if nothing was drawn.
 
-    Detectron2's training draws from no other ones in this process, but for the augmentations,
-    which no test has.
+    Data loaders draw seeds from torch's generator, and Detectron2's resizing draws from NumPy's
+    even where there is one size to choose from.
     """
     devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
+    numpy_state = np.random.get_state()
     with torch.random.fork_rng(devices):
         yield
+    np.random.set_state(numpy_state)
