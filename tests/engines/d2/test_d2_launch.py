@@ -141,7 +141,7 @@ def test_a_machine_waits_for_the_detections_of_the_others(make_job):
     try:
         launch(evaluate_with_one_slow, Processes(1, 2, 0, url), "cpu", (job,))
         records = json.loads(join_shards(folder, 2).read_text())
-        second.join(60)
+        second.join(300)  # leaving Python takes long on a busy machine
         assert second.exitcode == 0
     finally:
         second.terminate()

@@ -35,6 +35,7 @@ def stopped(trained, tmp_path):
 
 def test_resuming_goes_on_where_it_stopped(options, tmp_path):
     short = ("DATALOADER.SAMPLER_TRAIN", "RepeatFactorTrainingSampler", "MODEL.MASK_ON", "False")
+    short += ("DATALOADER.REPEAT_THRESHOLD", 0.5)
     run(options(tmp_path, *short, "SOLVER.MAX_ITER", 2))
     run(options(tmp_path, *short, "SOLVER.MAX_ITER", 4, resume=True))
     lines = log_of(tmp_path)
