@@ -27,6 +27,7 @@ ALLOWED = {
     "command_line.py": set(),
     "checkpoint.py": {"torch"},
     "experiment.py": {"fvcore", "torch"},
+    "training_log.py": set(),
 }
 # What may additionally be imported inside functions, where only those who call them pay.
 ALLOWED_INSIDE = {
@@ -53,6 +54,7 @@ EVERYTHING_BELOW = {
     "checkpoint",
     "experiment",
     "command_line",
+    "training_log",
 }
 BELOW["engines/tv"] = BELOW["engines/d2"] = EVERYTHING_BELOW
 

@@ -39,6 +39,7 @@ try:
         build_detection_test_loader,
         build_detection_train_loader,
     )
+    from detectron2.data.detection_utils import SizeMismatchError, read_image
     from detectron2.data.samplers import RepeatFactorTrainingSampler, TrainingSampler
     from detectron2.data.transforms import ResizeShortestEdge
     from detectron2.engine import DefaultTrainer, HookBase, TrainerBase, hooks
@@ -94,6 +95,7 @@ __all__ = [
     "RepeatFactorTrainingSampler",
     "ResizeShortestEdge",
     "ShapeSpec",
+    "SizeMismatchError",
     "StandardROIHeads",
     "TensorboardXWriter",
     "TrainerBase",
@@ -112,5 +114,6 @@ __all__ = [
     "hooks",
     "import_problem",
     "inference_on_dataset",
+    "read_image",
     "seed_all_rng",
 ]

@@ -22,6 +22,7 @@ from eql_d2.engines.d2.compat import (
     configurable,
     get_event_storage,
 )
+from eql_d2.engines.d2.head_checks import loss_key_problems
 from eql_d2.engines.d2.statistics import statistics_from_config
 from eql_d2.errors import ConfigError
 from eql_d2.experiment import loss_from_config, resolve_lambda
@@ -79,12 +80,9 @@ class EQLFastRCNNOutputLayers(FastRCNNOutputLayers):
             ConfigError: ``USE_SIGMOID_CE`` or ``USE_FED_LOSS`` is set, which choose another loss
                 than ``MODEL.EQL.LOSS.NAME`` does, or the image counts do not fit.
         """
-        for key in ("USE_SIGMOID_CE", "USE_FED_LOSS"):
-            if cfg.MODEL.ROI_BOX_HEAD[key]:
-                raise ConfigError(
-                    f"MODEL.ROI_BOX_HEAD.{key} has no meaning for these heads; the loss is chosen "
-                    "by MODEL.EQL.LOSS.NAME (plain sigmoid: SigmoidCE)"
-                )
+        problems = loss_key_problems(cfg)
+        if problems:
+            raise ConfigError(problems)
         arguments = super().from_config(cfg, input_shape)
         statistics = statistics_from_config(cfg)
         arguments["classification_loss"] = loss_from_config(cfg, statistics)

@@ -15,6 +15,7 @@ from eql_d2.engines.d2.compat import (
     ShapeSpec,
     StandardROIHeads,
 )
+from eql_d2.engines.d2.head_checks import cascade_problems
 from eql_d2.engines.d2.output_layers import EQLFastRCNNOutputLayers
 from eql_d2.engines.d2.statistics import with_num_classes
 from eql_d2.errors import ConfigError
@@ -65,22 +66,6 @@ class EQLCascadeROIHeads(CascadeROIHeads):
 
 
 def _check_cascade(cfg: Any) -> None:
-    problems = []
-    box_head, cascade = cfg.MODEL.ROI_BOX_HEAD, cfg.MODEL.ROI_BOX_CASCADE_HEAD
-    if not box_head.CLS_AGNOSTIC_BBOX_REG:
-        problems.append(
-            "EQLCascadeROIHeads needs MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG True: each stage "
-            "refines one box a ROI"
-        )
-    if len(cascade.BBOX_REG_WEIGHTS) != len(cascade.IOUS):
-        problems.append(
-            f"MODEL.ROI_BOX_CASCADE_HEAD has {len(cascade.IOUS)} IOUS but "
-            f"{len(cascade.BBOX_REG_WEIGHTS)} BBOX_REG_WEIGHTS; give one of each a stage"
-        )
-    if cascade.IOUS[0] != cfg.MODEL.ROI_HEADS.IOU_THRESHOLDS[0]:
-        problems.append(
-            f"the first of MODEL.ROI_BOX_CASCADE_HEAD.IOUS ({cascade.IOUS[0]}) must be "
-            f"MODEL.ROI_HEADS.IOU_THRESHOLDS ({cfg.MODEL.ROI_HEADS.IOU_THRESHOLDS[0]})"
-        )
+    problems = cascade_problems(cfg)
     if problems:
         raise ConfigError(problems)
