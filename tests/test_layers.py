@@ -16,6 +16,7 @@ ALLOWED = {
     "data": {"numpy", "torch"},
     "evaluation": {"numpy"},
     "plotting": {"numpy"},
+    "inference": {"numpy", "torch", "torchvision"},
     "engines/tv": {"torch", "torchvision", "numpy", "fvcore", "yaml", "PIL", "pycocotools"},
     "engines/d2": {"torch", "numpy", "fvcore", "yaml", "detectron2", "pycocotools", "PIL"},
     "__init__.py": set(),
@@ -40,6 +41,7 @@ BELOW = {
     "data": {"categories"},
     "evaluation": set(),
     "plotting": {"categories", "data", "evaluation"},
+    "inference": set(),
 }
 EVERYTHING_BELOW = {*BELOW, "config", "config_checks", "checkpoint", "experiment", "command_line"}
 BELOW["engines/tv"] = BELOW["engines/d2"] = EVERYTHING_BELOW
