@@ -12,6 +12,7 @@ Shape legend: N masks of M x M samples; a crop has h rows and w columns of the i
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -56,12 +57,13 @@ def encode_masks(
     samples = _square_masks(probabilities, boxes)
     if len(samples) and bool((samples > 1).any()):
         raise ValueError(f"probabilities must be at most 1, got {float(samples.max())}")
-    edges = boxes.detach().cpu().to(torch.float32).numpy()
+    boxes = boxes.detach().to(samples.device)
+    edges = boxes.cpu().to(torch.float32).numpy()
     corners = np.concatenate([np.floor(edges[:, :2]), np.ceil(edges[:, 2:])], axis=1)
     encoded: list[dict[str, Any]] = []
     for part in _chunks(_crops(corners, height, width)):
         crops = _crops(corners[part], height, width)
-        encoded += _encode_centres(samples[part], boxes[part].detach(), edges[part], crops)
+        encoded += _encode_centres(samples[part], boxes[part], edges[part], crops)
     return encoded
 
 
@@ -116,14 +118,14 @@ def _square_masks(probabilities: Tensor, boxes: Tensor) -> Tensor:
 def _crops(corners: NDArray[Any], height: int, width: int) -> Crops:
     far = 2.0**31  # a crop is cut to the image anyway; keeps inf and huge boxes in int64
     edges = np.clip(np.nan_to_num(corners, nan=0.0), -far, far).astype(np.int64)
-    return Crops.from_edges(*edges.T, height=height, width=width)
+    return Crops.from_edges(edges, height, width)
 
 
 def _chunks(crops: Crops) -> list[slice]:
     """Cut the masks into groups of about ``CHUNK_PIXELS`` pixels."""
     group = np.maximum(crops.stops - 1, 0) // CHUNK_PIXELS
     starts = [0, *(np.flatnonzero(np.diff(group)) + 1).tolist(), len(group)]
-    return [slice(a, b) for a, b in zip(starts, starts[1:], strict=False) if a < b]
+    return [slice(a, b) for a, b in pairwise(starts) if a < b]
 
 
 def _encode_centres(
@@ -188,7 +190,7 @@ def _sampled(
     starts = [0, *(np.flatnonzero(np.diff(mask)) + 1).tolist(), len(mask)]
     x = torch.from_numpy(column).to(samples.device, torch.float32) + 0.5
     y = torch.from_numpy(row).to(samples.device, torch.float32) + 0.5
-    for a, b in zip(starts, starts[1:], strict=False):
+    for a, b in pairwise(starts):
         index = int(mask[a])
         x0, y0, x1, y1 = boxes[index]
         grid = torch.stack(

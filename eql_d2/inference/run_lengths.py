@@ -41,10 +41,9 @@ class Crops:
     width: int
 
     @classmethod
-    def from_edges(
-        cls, left: Ints, top: Ints, right: Ints, bottom: Ints, height: int, width: int
-    ) -> Crops:
-        """Cut rectangles of pixels (right and bottom are past the last) to the image."""
+    def from_edges(cls, edges: Ints, height: int, width: int) -> Crops:
+        """Cut (N, 4) rectangles (left, top, right, bottom past the last pixel) to the image."""
+        left, top, right, bottom = edges.T
         left, right = np.maximum(left, 0), np.minimum(right, width)
         top, bottom = np.maximum(top, 0), np.minimum(bottom, height)
         empty = (left >= right) | (top >= bottom)

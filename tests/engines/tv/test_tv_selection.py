@@ -5,7 +5,7 @@ import torch
 from torchvision.models.detection._utils import BoxCoder
 from torchvision.ops import box_iou, nms
 
-from eql_d2.engines.tv import selection
+from eql_d2.inference import selection
 from eql_d2.engines.tv.selection import nms_per_category, select_detections
 
 CODER = BoxCoder((10.0, 10.0, 5.0, 5.0))
