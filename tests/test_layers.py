@@ -32,6 +32,7 @@ ALLOWED_INSIDE = {
     "data": {"pycocotools", "PIL", "orjson"},
     "evaluation": {"pycocotools", "orjson"},
     "plotting": {"matplotlib", "PIL", "pycocotools"},
+    "inference": {"pycocotools"},
     "experiment.py": {"matplotlib"},
 }
 # Parts of eql_d2 each part may import (besides itself and errors).

@@ -58,7 +58,9 @@ def fast_rcnn_inference(
         finite = torch.isfinite(image_boxes).all(1) & torch.isfinite(image_scores).all(1)
         if not finite.all():
             image_boxes, image_scores = image_boxes[finite], image_scores[finite]
-        pairs = _DecodedBoxes(image_boxes.view(len(image_boxes), image_boxes.shape[1] // 4, 4), shape)
+        pairs = _DecodedBoxes(
+            image_boxes.view(len(image_boxes), image_boxes.shape[1] // 4, 4), shape
+        )
         results.append(_select(image_scores[:, :-1], pairs, shape, limits))
     return [instances for instances, _ in results], [rois for _, rois in results]
 
@@ -84,7 +86,7 @@ def select_instances(
     if not finite.all():
         scores, deltas, rois = scores[finite], deltas[finite], rois[finite]
     shape = proposals.image_size
-    pairs = _EncodedBoxes(deltas.view(len(deltas), deltas.shape[1] // 4, 4), rois, transform, shape)
+    pairs = _EncodedBoxes(_by_category(deltas), rois, transform, shape)
     return _select(scores, pairs, shape, limits)
 
 
@@ -109,6 +111,11 @@ class _EncodedBoxes:
         columns = categories if self.deltas.shape[1] > 1 else torch.zeros_like(categories)
         boxes = self.transform.apply_deltas(self.deltas[rois, columns], self.proposals[rois])
         return _clipped(boxes, self.image_shape)
+
+
+def _by_category(flat: Tensor) -> Tensor:
+    """(R, 4K) or (R, 4) -> (R, K or 1, 4)."""
+    return flat.reshape(len(flat), flat.shape[1] // 4, 4)
 
 
 def _clipped(tensor: Tensor, image_shape: tuple[int, int]) -> Tensor:
