@@ -16,7 +16,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
-from torchvision.ops import batched_nms, nms, remove_small_boxes
+from torchvision.ops import batched_nms, remove_small_boxes
+
+from eql_d2.inference.suppression import nms_per_category
 
 # First guess of how many candidates are needed for each detection kept, and how it grows.
 CANDIDATES_PER_DETECTION = 8
@@ -111,32 +113,6 @@ def select_detections(
         count = min(total, GROWTH * count)
 
 
-def nms_per_category(boxes: Tensor, scores: Tensor, labels: Tensor, threshold: float) -> Tensor:
-    """Return the indices, ascending, that survive NMS within each category.
-
-    Args:
-        boxes: (N, 4) xyxy.
-        scores: (N,); where equal, the one that stands first goes first.
-        labels: (N,) int64.
-        threshold: IoU above which the lower-scored box goes.
-    """
-    order = torch.sort(labels, stable=True).indices
-    sizes = torch.unique_consecutive(labels[order], return_counts=True)[1]
-    keep = torch.ones_like(labels, dtype=torch.bool)
-    boxes, scores = boxes[order], scores[order]
-    start = 0
-    for size in sizes.tolist():
-        if size > 1:
-            group = slice(start, start + size)
-            survivors = nms(boxes[group], scores[group], threshold)
-            if len(survivors) < size:
-                members = order[group]
-                keep[members] = False
-                keep[members[survivors]] = True
-        start += size
-    return keep.nonzero()[:, 0]
-
-
 def _nms_of_all(
     boxes: Tensor, scores: Tensor, labels: Tensor, threshold: float, limit: int, exact_ties: bool
 ) -> Tensor:
@@ -159,14 +135,17 @@ def _best_candidates(flat: Tensor, count: int, total: int, threshold: float) -> 
     """
     if count == total:
         return (flat > threshold).nonzero()[:, 0]
-    if flat.isnan().any():
-        flat = torch.where(flat.isnan(), -torch.inf, flat)
+    places = _at_least_as_good(flat, count)
+    if len(places) < count:  # NaN counts as the largest number where the best are chosen
+        places = _at_least_as_good(torch.where(flat.isnan(), -torch.inf, flat), count)
+    best = torch.sort(flat[places], descending=True, stable=True).indices
+    return places[best[:count]]
+
+
+def _at_least_as_good(flat: Tensor, count: int) -> Tensor:
+    """Return the places, ascending, of scores that are at least the ``count``-th best."""
     if flat.device.type == "cpu" and flat.dtype in (torch.float32, torch.float64):
         array = flat.detach().numpy()  # NumPy selects 3 to 10 times faster than torch here
         least = np.partition(array, len(array) - count)[len(array) - count]
-        places = torch.from_numpy(np.flatnonzero(array >= least))
-    else:
-        least = torch.topk(flat, count, sorted=False).values.min()
-        places = (flat >= least).nonzero()[:, 0]
-    best = torch.sort(flat[places], descending=True, stable=True).indices
-    return places[best[:count]]
+        return torch.from_numpy(np.flatnonzero(array >= least))
+    return (flat >= torch.topk(flat, count, sorted=False).values.min()).nonzero()[:, 0]

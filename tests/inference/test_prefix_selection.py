@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torchvision.ops import batched_nms, nms, remove_small_boxes
 
 from eql_d2.inference import selection
-from eql_d2.inference.selection import SHIFTED_UP_TO, nms_per_category, select_detections
+from eql_d2.inference.selection import SHIFTED_UP_TO, select_detections
 
 LIMIT = SHIFTED_UP_TO["cpu"]
 
@@ -208,11 +208,3 @@ def test_other_types_choose_the_same_candidates(dtype):
         assert torch.equal(found, wanted)
     else:
         assert_same(select(scores, boxes, **OPTIONS), peer(scores, boxes, **OPTIONS))
-
-
-def test_nms_per_category_keeps_categories_apart():
-    box = torch.tensor([[0.0, 0, 10, 10]]).repeat(5, 1)
-    kept = nms_per_category(
-        box, torch.tensor([0.1, 0.9, 0.5, 0.9, 0.2]), torch.tensor([3, 3, 1, 3, 0]), 0.5
-    )
-    assert kept.tolist() == [1, 2, 4]
