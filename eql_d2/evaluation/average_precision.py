@@ -65,7 +65,9 @@ def evaluate(
         raise UserError(f"iou_types must be some of {IOU_TYPES}, got {iou_types!r}")
     if max_detections < 1:
         raise UserError(f"max_detections must be at least 1, got {max_detections}")
-    truth = read_ground_truth(annotations, need_masks="segm" in iou_types)
+    truth = read_ground_truth(
+        annotations, need_masks="segm" in iou_types, need_groups=groups is None
+    )
     if groups is not None:
         truth = replace(truth, groups=_groups(groups, truth.category_ids.tolist()))
     detections = read_results(results, truth, iou_types)
