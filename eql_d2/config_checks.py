@@ -10,11 +10,10 @@ from pathlib import Path
 import torch
 from fvcore.common.config import CfgNode
 
-from eql_d2.losses import LOSSES
+from eql_d2.losses import LOSSES, THRESHOLD_PARAMETERS
 
 # Losses that mean something only with a tail; the others ignore lambda.
 TAIL_LOSSES = ("EQL", "SEQL")
-THRESHOLD_PARAMETER_COUNTS = {"step": 0, "exponential": 2, "gompertz": 3}
 
 
 def config_problems(cfg: CfgNode) -> list[str]:
@@ -92,7 +91,8 @@ def _loss_problems(cfg: CfgNode) -> list[str]:
             f"MODEL.EQL.LOSS.LAMBDA ({loss.LAMBDA}) and TAIL_RATIO ({loss.TAIL_RATIO}) both choose "
             "the tail; set one of them to 0"
         )
-    if loss.NAME in TAIL_LOSSES and loss.LAMBDA == 0 and loss.TAIL_RATIO == 0:
+    makes_tail = loss.NAME in TAIL_LOSSES and loss.THRESHOLD_FUNCTION == "step"
+    if makes_tail and loss.LAMBDA == 0 and loss.TAIL_RATIO == 0:
         problems.append(
             f"{loss.NAME} needs MODEL.EQL.LOSS.LAMBDA (LVIS v0.5: 0.00177, v1: 0.0011) or "
             "TAIL_RATIO (0.02 to 0.10 for your own data); without a tail it is its own baseline, "
@@ -103,13 +103,13 @@ def _loss_problems(cfg: CfgNode) -> list[str]:
 
 def _threshold_problems(cfg: CfgNode) -> list[str]:
     loss = cfg.MODEL.EQL.LOSS
-    counts = THRESHOLD_PARAMETER_COUNTS
-    if loss.THRESHOLD_FUNCTION not in counts:
+    if loss.THRESHOLD_FUNCTION not in THRESHOLD_PARAMETERS:
         return [
-            f"MODEL.EQL.LOSS.THRESHOLD_FUNCTION must be one of {', '.join(counts)}, "
+            f"MODEL.EQL.LOSS.THRESHOLD_FUNCTION must be one of {', '.join(THRESHOLD_PARAMETERS)}, "
             f"got {loss.THRESHOLD_FUNCTION!r}"
         ]
-    wanted, given = counts[loss.THRESHOLD_FUNCTION], len(loss.THRESHOLD_PARAMETERS)
+    wanted = len(THRESHOLD_PARAMETERS[loss.THRESHOLD_FUNCTION])
+    given = len(loss.THRESHOLD_PARAMETERS)
     if given not in (0, wanted):
         return [
             f"MODEL.EQL.LOSS.THRESHOLD_PARAMETERS needs {wanted} numbers (or none) for "
