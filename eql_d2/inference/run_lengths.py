@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 BITS, VALUE, MORE, FIRST_CHARACTER = 5, 0x1F, 0x20, 48
-LONGEST_NUMBER = 7  # characters: 32 bits in groups of five
 
 Ints = NDArray[np.int64]
 
@@ -81,8 +80,10 @@ def encode_crops(flat: NDArray[np.bool_], crops: Crops) -> list[dict[str, Any]]:
     """Encode the masks that :meth:`Crops.buffer` holds as ``{"size": [H, W], "counts": str}``."""
     if not len(crops.left):
         return []
-    change = np.flatnonzero(np.diff(flat, prepend=False))
-    mask, column, row = crops.locate(change)
+    change = np.empty_like(flat)
+    change[:1] = flat[:1]
+    np.not_equal(flat[1:], flat[:-1], out=change[1:])
+    mask, column, row = crops.locate(np.flatnonzero(change))
     pixel = column * crops.height + row
     # Where crops reach from the image's top to its bottom, a run goes on in the next column.
     joined = np.flatnonzero((pixel[1:] == pixel[:-1]) & (mask[1:] == mask[:-1]))
@@ -120,12 +121,13 @@ def _compressed(lengths: Ints, counts: Ints) -> list[str]:
     # A number needs one character more for every five bits beyond the first four and the sign.
     magnitude = np.where(values < 0, ~values, values)
     digits = np.ones(len(values), dtype=np.int64)
-    for place in range(1, LONGEST_NUMBER):
+    longest = int(magnitude.max()).bit_length() // BITS + 1
+    for place in range(1, longest):
         digits += magnitude >= 1 << (BITS * place - 1)
     stops = np.cumsum(digits)
     starts = stops - digits
     text = np.empty(int(stops[-1]), dtype=np.uint8)
-    for place in range(int(digits.max())):
+    for place in range(longest):
         longer = np.flatnonzero(digits > place)
         code = (values[longer] >> (BITS * place)) & VALUE
         code |= np.where(digits[longer] > place + 1, MORE, 0)
