@@ -16,6 +16,7 @@ ALLOWED = {
     "data": {"numpy", "torch"},
     "evaluation": {"numpy"},
     "plotting": {"numpy"},
+    "inference": {"numpy", "torch", "torchvision"},
     "engines/tv": {"torch", "torchvision", "numpy", "fvcore", "yaml", "PIL", "pycocotools"},
     "engines/d2": {"torch", "numpy", "fvcore", "yaml", "detectron2", "pycocotools", "PIL"},
     "__init__.py": set(),
@@ -34,6 +35,7 @@ ALLOWED_INSIDE = {
     "data": {"pycocotools", "PIL", "orjson"},
     "evaluation": {"pycocotools", "orjson"},
     "plotting": {"matplotlib", "PIL", "pycocotools"},
+    "inference": {"pycocotools"},
     "experiment.py": {"matplotlib"},
 }
 # Parts of eql_d2 each part may import (besides itself, errors and files).
@@ -45,6 +47,7 @@ BELOW = {
     "data": {"categories"},
     "evaluation": set(),
     "plotting": {"categories", "data", "evaluation"},
+    "inference": set(),
 }
 EVERYTHING_BELOW = {
     *BELOW,

@@ -23,7 +23,13 @@ from eql_d2.engines.d2.compat import (
     hooks,
     inference_on_dataset,
 )
-from eql_d2.engines.d2.evaluator import RESULTS_FILE, DetectionWriter, join_shards, shard_path
+from eql_d2.engines.d2.evaluator import (
+    RESULTS_FILE,
+    DetectionWriter,
+    RawDetections,
+    join_shards,
+    shard_path,
+)
 from eql_d2.engines.d2.job import Job
 from eql_d2.engines.d2.loading import (
     SeedAtCheckpoints,
@@ -40,6 +46,7 @@ from eql_d2.engines.d2.parallel import (
 )
 from eql_d2.engines.d2.process_state import random_state_kept, run_log, torch_switches
 from eql_d2.engines.d2.resuming import LRScheduler
+from eql_d2.engines.d2.taking_turns import on_first_process
 from eql_d2.engines.d2.trainer import Trainer
 from eql_d2.errors import DataError
 from eql_d2.evaluation import ResultsWriter
@@ -101,7 +108,7 @@ def write_detections(job: Job, model: nn.Module) -> None:
     shard = shard_path(directory, comm.get_rank(), comm.get_world_size())
     shard.unlink(missing_ok=True)  # of a run that was stopped: nobody shall take it for this one's
     with ResultsWriter(shard, job.category_ids) as writer:
-        inference_on_dataset(model, test_batches(job), DetectionWriter(writer))
+        inference_on_dataset(RawDetections(model), test_batches(job), DetectionWriter(writer))
 
 
 def _with_steps_that_come(cfg: Any) -> Any:
@@ -157,15 +164,17 @@ def _hooks(
 
 
 def _evaluate_now(job: Job, model: nn.Module) -> dict[str, float]:
-    """Evaluate during training; the other processes wait for the first at the hook's barrier."""
+    """Evaluate during training: all processes predict, the first one scores."""
     with random_state_kept():
         write_detections(job, model)
-    comm.synchronize()
-    if not comm.is_main_process():
-        return {}
+    comm.synchronize()  # all shards are written
+    metrics = on_first_process(lambda: _score(job))
+    return {name: value for name, value in (metrics or {}).items() if value is not None}
+
+
+def _score(job: Job) -> dict[str, float | None]:
     results = join_shards(job.output_dir / RESULTS_FILE.parent, comm.get_world_size())
-    metrics = finish_evaluation(job.cfg, job.load_experiment(), results)
-    return {name: value for name, value in metrics.items() if value is not None}
+    return finish_evaluation(job.cfg, job.load_experiment(), results)
 
 
 def _writer(job: Job, start: int) -> HookBase:
