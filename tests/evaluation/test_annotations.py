@@ -204,29 +204,32 @@ def test_finding_ids():
     assert len(index) == 2
 
 
-def test_what_training_leaves_out_or_mends_evaluation_does_too(annotations, caplog):
-    usable = read(copy.deepcopy(annotations))
-    for key, value in (("bbox", [1, 2, 3]), ("area", float("nan")), ("segmentation", None)):
-        changed = copy.deepcopy(annotations)
-        changed["annotations"][0][key] = value
-        truth = read(changed)
-        assert len(truth.image) == len(usable.image) - (key == "bbox")
-        if key == "area":
-            assert truth.areas[0] == truth.boxes[0, 2] * truth.boxes[0, 3]
-        if key == "segmentation":
-            assert truth.without_mask.tolist()[0]
-    assert "have no usable bbox; left out" in caplog.text
-    assert "have no usable segmentation" in caplog.text
-
-
-@pytest.mark.parametrize(
-    ("key", "message"), [("bbox", "'bbox' is not"), ("segmentation", "no 'se")]
-)
-def test_what_no_object_has_is_refused(key, message, annotations):
-    for annotation in annotations["annotations"]:
-        if key == "bbox":
-            annotation["bbox"] = [1, 2]
-        else:
-            del annotation[key]
-    with pytest.raises(DataError, match=message):
+@pytest.mark.parametrize("box", [[1, 2, 3], [1, 2, -3, 4], [0, 0, float("nan"), 1], "box", None])
+def test_objects_without_a_usable_box_are_left_out_and_counted(box, annotations, caplog):
+    annotations["annotations"][0]["bbox"] = box
+    truth = read(annotations)
+    assert len(truth.boxes) == 1
+    assert "1 of 2 annotations have no usable bbox; left out" in caplog.text
+    annotations["annotations"][1]["bbox"] = box
+    with pytest.raises(DataError, match="2 of 2 annotations: 'bbox' is not"):
         read(annotations)
+
+
+@pytest.mark.parametrize("area", [None, float("nan"), "11.5", True])
+def test_an_area_that_is_no_number_is_that_of_the_box(area, annotations):
+    annotations["annotations"][1]["area"] = area
+    assert sorted(read(annotations).areas.tolist()) == [11.5, 81.0]
+
+
+def test_a_missing_segmentation_is_ignored_for_masks_unless_all_are_missing(annotations, caplog):
+    del annotations["annotations"][0]["segmentation"]
+    assert read(annotations).without_mask.sum() == 1
+    assert "1 of 2 annotations have no usable segmentation" in caplog.text
+    del annotations["annotations"][1]["segmentation"]
+    with pytest.raises(DataError, match="2 of 2 annotations: no 'segmentation'"):
+        read(annotations)
+
+
+def test_incomplete_groups_do_not_matter_where_others_are_given(annotations):
+    annotations["categories"][0]["frequency"] = "rare"
+    assert read_ground_truth(annotations, need_masks=False, need_groups=False).groups is None

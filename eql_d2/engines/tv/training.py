@@ -17,12 +17,13 @@ from torch.utils.data import DataLoader
 
 from eql_d2.data import DetectionData, ImageRecord
 from eql_d2.engines.tv.checkpoints import Progress
-from eql_d2.engines.tv.progress import METRICS_FILE, TrainingLog
+from eql_d2.engines.tv.progress import TrainingLog
 from eql_d2.engines.tv.sampler import batch_stream, index_stream, orientation, repeat_factors
 from eql_d2.engines.tv.samples import Sample, TrainingImages
 from eql_d2.engines.tv.settings import LoaderSettings, Settings
 from eql_d2.engines.tv.solver import clip_gradients, set_learning_rate
 from eql_d2.errors import DataError, UserError
+from eql_d2.training_log import METRICS_FILE
 
 logger = logging.getLogger("eql_d2.engines.tv")
 
