@@ -17,7 +17,7 @@ from eql_d2.evaluation.columns import (
 )
 from eql_d2.evaluation.ground_truth import GROUPS, GroundTruth, find_ids
 from eql_d2.evaluation.json_file import read_json
-from eql_d2.evaluation.objects import read_objects, without_mask
+from eql_d2.evaluation.objects import object_masks, read_objects
 
 logger = logging.getLogger("eql_d2.evaluation")
 
@@ -27,6 +27,7 @@ def read_ground_truth(
     *,
     need_masks: bool,
     need_groups: bool = True,
+    keep_empty: bool = False,
 ) -> GroundTruth:
     """Read annotations from a file or a parsed json.
 
@@ -39,6 +40,7 @@ def read_ground_truth(
         need_masks: Keep segmentations.
         need_groups: Refuse categories whose ``frequency`` is missing on some or none of r, c, f;
             False reads such a file as one without groups.
+        keep_empty: Keep objects with an area of zero, which count in COCO.
 
     An image without ``neg_category_ids`` counts as exhaustively annotated: every category that has
     no object there is known to be absent. That is what plain COCO files mean.
@@ -59,9 +61,14 @@ def read_ground_truth(
         what = "images have no neg_category_ids: taken as exhaustively annotated"
         logger.info("%s: %d of %d %s", subject, exhaustive.sum(), len(images), what)
     ids = (image_ids, category_ids)
-    objects = read_objects(parts["annotations"], subject, *ids, need_masks=need_masks)
+    objects = read_objects(
+        parts["annotations"], subject, *ids, need_masks=need_masks, keep_empty=keep_empty
+    )
     crowd = objects.pop("crowd") & exhaustive.all()
     objects["ignored"] |= crowd
+    masks, without_mask = object_masks(
+        objects.pop("segmentations"), sizes[objects["image"]], subject
+    )
     return GroundTruth(
         image_ids=image_ids,
         sizes=sizes,
@@ -69,7 +76,8 @@ def read_ground_truth(
         names=names,
         groups=groups,
         crowd=crowd,
-        without_mask=without_mask(objects["segmentations"], sizes[objects["image"]], subject),
+        masks=masks,
+        without_mask=without_mask,
         exhaustive=exhaustive[order],
         negative_pairs=_image_pairs(images, "neg_category_ids", subject, *ids),
         not_exhaustive_pairs=_image_pairs(images, "not_exhaustive_category_ids", subject, *ids),

@@ -7,11 +7,12 @@ categories and, inside each, through the images in the order of the official eva
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
+
+from eql_d2.evaluation.rle_strings import RleStrings
 
 GROUPS = ("r", "c", "f")
 
@@ -32,8 +33,9 @@ class GroundTruth:
         areas: (G,) the file's ``area``, for both boxes and masks, as the official code does.
         ignored: (G,) objects that neither reward nor penalise.
         crowd: (G,) regions that may swallow any number of detections (plain COCO files only).
-        segmentations: G polygons or RLEs as in the file, or None if masks are not asked for.
-        without_mask: (G,) objects whose segmentation is unusable: ignored for mask AP.
+        masks: G compressed RLE strings of the size of the object's image, or None if masks are not
+            asked for.
+        without_mask: (G,) objects without a usable segmentation: their mask is empty and ignored.
         exhaustive: (I,) images in which every category was looked for.
         negative_pairs: sorted pairs of ``neg_category_ids``.
         not_exhaustive_pairs: sorted pairs of ``not_exhaustive_category_ids``.
@@ -50,7 +52,7 @@ class GroundTruth:
     areas: NDArray[np.float64]
     ignored: NDArray[np.bool_]
     crowd: NDArray[np.bool_]
-    segmentations: list[Any] | None
+    masks: RleStrings | None
     without_mask: NDArray[np.bool_]
     exhaustive: NDArray[np.bool_]
     negative_pairs: NDArray[np.int64]
@@ -60,6 +62,20 @@ class GroundTruth:
     def pairs(self) -> NDArray[np.int64]:
         """(G,) the pair of each object."""
         return self.category * len(self.image_ids) + self.image
+
+    def take(self, objects: NDArray[np.int64]) -> GroundTruth:
+        """The same images and categories with some of the objects, in the order of the indices."""
+        return replace(
+            self,
+            image=self.image[objects],
+            category=self.category[objects],
+            boxes=self.boxes[objects],
+            areas=self.areas[objects],
+            ignored=self.ignored[objects],
+            crowd=self.crowd[objects],
+            without_mask=self.without_mask[objects],
+            masks=None if self.masks is None else self.masks.subset(objects),
+        )
 
 
 def find_ids(

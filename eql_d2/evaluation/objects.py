@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eql_d2.errors import DataError
+from eql_d2.evaluation.annotation_masks import read_masks
 from eql_d2.evaluation.columns import (
     Problems,
     box_column,
@@ -20,7 +21,7 @@ from eql_d2.evaluation.columns import (
     number_column,
 )
 from eql_d2.evaluation.ground_truth import find_ids
-from eql_d2.evaluation.rle import usable_segmentation
+from eql_d2.evaluation.rle_strings import RleStrings
 
 logger = logging.getLogger("eql_d2.evaluation")
 
@@ -32,8 +33,12 @@ def read_objects(
     category_ids: NDArray[np.int64],
     *,
     need_masks: bool,
+    keep_empty: bool,
 ) -> dict[str, Any]:
-    """The columns of ``annotations``, only of objects that take part."""
+    """The columns of ``annotations``, only of objects that take part.
+
+    Objects without area are kept if ``keep_empty``; those without a usable box never.
+    """
     problems = Problems(subject, "annotations", len(records), DataError)
     columns = {key: column(records, key, problems) for key in ("image_id", "category_id", "bbox")}
     problems.raise_if_any()
@@ -49,7 +54,7 @@ def read_objects(
     category, known_category = find_ids(category_ids, category_id)
     known = known_image & known_category
     _warn(subject, ~known, "name an unknown image or category; left out")
-    kept = np.flatnonzero(known & boxed & (area > 0))
+    kept = np.flatnonzero(known & boxed & ((area > 0) | keep_empty))
     kept_segmentations = None if segmentations is None else [segmentations[i] for i in kept]
     return {
         "image": image[kept],
@@ -83,7 +88,7 @@ def _boxes(
         return boxes, np.ones(len(boxes), dtype=bool)
     usable = np.array([is_box(value) for value in values], dtype=bool)
     if 2 * usable.sum() < len(values):
-        problems.lines += found.lines
+        problems.absorb(found)
     else:
         _warn(subject, ~usable, "have no usable bbox; left out")
     nothing = [0.0] * 4
@@ -105,19 +110,15 @@ def _areas(records: list[Any], boxes: NDArray[np.float64], subject: str) -> NDAr
     return area
 
 
-def without_mask(
+def object_masks(
     segmentations: list[Any] | None, sizes: NDArray[np.int64], subject: str
-) -> NDArray[np.bool_]:
-    """Objects whose segmentation cannot become a mask of their image's size (H, W)."""
+) -> tuple[RleStrings | None, NDArray[np.bool_]]:
+    """Masks of images of (G, 2) ``sizes``, and which objects have no usable segmentation."""
     if segmentations is None:
-        return np.zeros(len(sizes), dtype=bool)
-    unusable = [
-        not usable_segmentation(segmentation, height, width)
-        for segmentation, (height, width) in zip(segmentations, sizes.tolist(), strict=True)
-    ]
-    result = np.array(unusable, dtype=bool)
-    _warn(subject, result, "have no usable segmentation; ignored for mask AP")
-    return result
+        return None, np.zeros(len(sizes), dtype=bool)
+    masks, usable = read_masks(segmentations, sizes)
+    _warn(subject, ~usable, "have no usable segmentation; ignored for mask AP")
+    return masks, ~usable
 
 
 def _warn(subject: str, affected: NDArray[np.bool_], what: str) -> None:
