@@ -17,8 +17,8 @@ Corners, all as in lvis 0.5.3 unless said otherwise:
   means nothing, as in lvis, and ``ignore`` is honoured in both.
 * An object without ``area`` has its box's; one without a usable segmentation is ignored for masks
   (lvis stops).
-* Without categories ("agnostic"): what lvis means by ``use_cats=0``; its own code then looks for the
-  category -1 and finds nothing.
+* Without categories ("agnostic"): what lvis means by ``use_cats=0``; its own code then looks for
+  the category -1 and finds nothing.
 * "coco": ``iscrowd`` alone makes an object ignored, and nothing is too small to count, as in
   pycocotools (with records that have no ``bbox`` for masks).
 * "boundary": crowds keep their mask IoU, and size classes include both ends as above, where the
