@@ -2,6 +2,15 @@
 
 from eql_d2.evaluation.average_precision import evaluate
 from eql_d2.evaluation.report import Evaluation
+from eql_d2.evaluation.validation import Validation, validate_results
 from eql_d2.evaluation.writer import ImageDetections, ResultsWriter, concatenate_results
 
-__all__ = ["Evaluation", "ImageDetections", "ResultsWriter", "concatenate_results", "evaluate"]
+__all__ = [
+    "Evaluation",
+    "ImageDetections",
+    "ResultsWriter",
+    "Validation",
+    "concatenate_results",
+    "evaluate",
+    "validate_results",
+]
