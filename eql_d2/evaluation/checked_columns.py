@@ -67,7 +67,7 @@ def boxes(values: Sequence[Any]) -> tuple[NDArray[np.float64], Flags]:
         rows = [_four_numbers(value) for value in values]
         numbers = np.array(rows, dtype=np.float64)
     numbers = numbers.reshape(-1, 4)
-    good: Flags = np.isfinite(numbers).all(axis=1)
+    good = np.asarray(np.isfinite(numbers).all(axis=1))
     numbers[~good] = np.nan
     return numbers, good
 
