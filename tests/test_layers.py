@@ -15,6 +15,7 @@ ALLOWED = {
     "categories": {"torch", "numpy"},
     "data": {"numpy", "torch"},
     "evaluation": {"numpy"},
+    "submission": {"numpy"},
     "plotting": {"numpy"},
     "engines/tv": {"torch", "torchvision", "numpy", "fvcore", "yaml", "PIL", "pycocotools"},
     "engines/d2": {"torch", "numpy", "fvcore", "yaml", "detectron2", "pycocotools", "PIL"},
@@ -30,6 +31,7 @@ ALLOWED = {
 ALLOWED_INSIDE = {
     "data": {"pycocotools", "PIL", "orjson"},
     "evaluation": {"pycocotools", "orjson"},
+    "submission": {"orjson"},
     "plotting": {"matplotlib", "PIL", "pycocotools"},
     "experiment.py": {"matplotlib"},
 }
@@ -39,6 +41,7 @@ BELOW = {
     "categories": set(),
     "data": {"categories"},
     "evaluation": set(),
+    "submission": {"evaluation"},
     "plotting": {"categories", "data", "evaluation"},
 }
 EVERYTHING_BELOW = {*BELOW, "config", "config_checks", "checkpoint", "experiment", "command_line"}

@@ -14,8 +14,8 @@ import shlex
 from collections.abc import Sequence
 
 from eql_d2.command_line import run_tool
-from eql_d2.evaluation import Submission, pack_submission
-from eql_d2.evaluation.validation import IGNORABLE, MAX_DETECTIONS
+from eql_d2.submission import Submission, pack_submission
+from eql_d2.submission.validation import IGNORABLE, MAX_DETECTIONS
 
 
 def main(argv: Sequence[str] | None = None) -> int:

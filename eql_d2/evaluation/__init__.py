@@ -2,18 +2,6 @@
 
 from eql_d2.evaluation.average_precision import evaluate
 from eql_d2.evaluation.report import Evaluation
-from eql_d2.evaluation.submission import Submission, pack_submission
-from eql_d2.evaluation.validation import Validation, validate_results
 from eql_d2.evaluation.writer import ImageDetections, ResultsWriter, concatenate_results
 
-__all__ = [
-    "Evaluation",
-    "ImageDetections",
-    "ResultsWriter",
-    "Submission",
-    "Validation",
-    "concatenate_results",
-    "evaluate",
-    "pack_submission",
-    "validate_results",
-]
+__all__ = ["Evaluation", "ImageDetections", "ResultsWriter", "concatenate_results", "evaluate"]

@@ -12,10 +12,10 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from eql_d2.evaluation.faults import NUM_EXAMPLES, FaultBook
 from eql_d2.evaluation.ground_truth import find_ids
-from eql_d2.evaluation.image_info import ImageInfo
-from eql_d2.evaluation.record_checks import TOLERANCE, Batch
+from eql_d2.submission.faults import NUM_EXAMPLES, FaultBook
+from eql_d2.submission.image_info import ImageInfo
+from eql_d2.submission.record_checks import TOLERANCE, Batch
 
 UNLABELLED = 0.99  # share of detections on pairs nobody looked at: the ids are likely wrong
 SHIFT = 3  # times as many detections on known pairs after a shift of the category ids
@@ -171,7 +171,7 @@ class RepetitionTally:
         columns = [batch.category, hashes, batch.scores, *batch.boxes.T]
         key = np.zeros(len(rows), dtype=np.uint64)
         for column in columns:
-            key = _mix(key ^ np.ascontiguousarray(column[rows]).view(np.uint64))
+            key = _mix(key ^ _bits_of(column[rows]))
         key = (batch.image[rows].astype(np.uint64) << (np.uint64(64) - self._bits)) | (
             key >> self._bits
         )
@@ -189,6 +189,11 @@ class RepetitionTally:
             for i, count in zip(index[:NUM_EXAMPLES], counts[:NUM_EXAMPLES], strict=True)
         ]
         book.add("duplicates", len(repeated), examples)
+
+
+def _bits_of(column: NDArray[np.int64] | NDArray[np.float64]) -> NDArray[np.uint64]:
+    """The column's 64 bits; the same for 0.0 and -0.0, and for all NaN of :class:`Batch`."""
+    return np.ascontiguousarray(column + 0).view(np.uint64)
 
 
 def _mix(key: NDArray[np.uint64]) -> NDArray[np.uint64]:

@@ -7,24 +7,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from eql_d2.evaluation.checked_columns import (
+from eql_d2.evaluation.ground_truth import find_ids
+from eql_d2.evaluation.rle import compressed_counts, is_rle, measure_rles
+from eql_d2.submission.checked_columns import (
     Flags,
     boxes,
     field,
     finite_numbers,
-    present,
     whole_numbers,
 )
-from eql_d2.evaluation.faults import FaultBook, short
-from eql_d2.evaluation.ground_truth import find_ids
-from eql_d2.evaluation.image_info import ImageInfo
-from eql_d2.evaluation.rle import compressed_counts, is_rle, measure_rles
+from eql_d2.submission.faults import FaultBook, short
+from eql_d2.submission.image_info import ImageInfo
 
+SIDE = 1 << 15  # no product of two smaller sides is too large for an RLE
 TOLERANCE = 1.0  # pixels that a box may reach out of the image: detectors clip in float32
 
 
@@ -69,17 +70,17 @@ def check_records(records: Sequence[Any], first: int, info: ImageInfo, book: Fau
     is_object = np.array([isinstance(record, dict) for record in records], dtype=bool)
     _note(book, "record-form", ~is_object, first, lambda i: short(records[i]))
     objects = [record if isinstance(record, dict) else {} for record in records]
-    numbers = {key: field(objects, key) for key in ("image_id", "category_id", "score")}
-    given = {key: present(values) for key, values in numbers.items()}
+    fields = {key: field(objects, key) for key in ("image_id", "category_id", "score")}
+    given = {key: has for key, (_, has) in fields.items()}
     lacking = is_object & ~np.logical_and.reduce(list(given.values()))
     _note(
         book, "field-missing", lacking, first, lambda i: f"no {_lacks(given, i)}: {_of(objects[i])}"
     )
-    image = _check_ids(objects, "image", numbers, given, first, info.image_ids, book)
-    category = _check_ids(objects, "category", numbers, given, first, info.category_ids, book)
-    scores = _check_scores(objects, numbers["score"], given["score"], first, book)
-    corners, segmentations = field(objects, "bbox"), field(objects, "segmentation")
-    has_box, has_mask = present(corners), present(segmentations)
+    image = _check_ids(objects, "image", fields, first, info.image_ids, book)
+    category = _check_ids(objects, "category", fields, first, info.category_ids, book)
+    scores = _check_scores(objects, *fields["score"], first, book)
+    corners, has_box = field(objects, "bbox")
+    segmentations, has_mask = field(objects, "segmentation")
     _note(
         book, "geometry-missing", is_object & ~has_box & ~has_mask, first, lambda i: _of(objects[i])
     )
@@ -110,16 +111,15 @@ def _lacks(given: dict[str, Flags], row: int) -> str:
 def _check_ids(
     objects: Sequence[dict[str, Any]],
     what: str,
-    numbers: dict[str, list[Any]],
-    given: dict[str, Flags],
+    fields: dict[str, tuple[list[Any], Flags]],
     first: int,
     known_ids: NDArray[np.int64],
     book: FaultBook,
 ) -> NDArray[np.int64]:
     """(N,) index of each id in ``known_ids``; -1 where there is none."""
-    key = f"{what}_id"
-    ids, whole = whole_numbers(numbers[key])
-    _note(book, f"{what}-id-form", given[key] & ~whole, first, lambda i: _of(objects[i]))
+    values, given = fields[f"{what}_id"]
+    ids, whole = whole_numbers(values)
+    _note(book, f"{what}-id-form", given & ~whole, first, lambda i: _of(objects[i]))
     index, known = find_ids(known_ids, ids)
     _note(book, f"{what}-unknown", whole & ~known, first, lambda i: _of(objects[i]))
     return np.where(whole & known, index, -1)
@@ -178,14 +178,15 @@ def _check_masks(
     def note(code: str, rows: NDArray[np.intp], text: Callable[[int], object] = describe) -> None:
         book.add_rows(code, rows, first, text)
 
-    form = np.fromiter(map(is_rle, values), dtype=bool, count=len(values))
+    form = _are_rles(values)
     note("mask-form", np.flatnonzero(given & ~form))
     rows = np.flatnonzero(form)
     if len(rows) == 0:
         return [], rows
-    is_list = np.array([isinstance(values[row]["counts"], list) for row in rows])
+    rles = [values[row] for row in rows] if len(rows) < len(values) else values
+    is_list = np.array([isinstance(rle["counts"], list) for rle in rles])
     note("mask-uncompressed", rows[is_list])
-    size = np.array([values[row]["size"] for row in rows], dtype=np.int64)
+    size = np.array([rle["size"] for rle in rles], dtype=np.int64)
     wrong = (size != sizes[rows]).any(axis=1) & (sizes[rows] > 0).all(axis=1)
     image_size = dict(zip(rows[wrong].tolist(), sizes[rows[wrong]].tolist(), strict=True))
     note(
@@ -193,9 +194,24 @@ def _check_masks(
         rows[wrong],
         lambda row: f"{values[row]['size']}, image {image_size[row]} ({_of(objects[row])})",
     )
-    masks = [compressed_counts(values[row]) for row in rows]
+    masks = [compressed_counts(rle) for rle in rles]
     measured = measure_rles(masks)
     whole = measured.totals == size.prod(axis=1)
     note("mask-counts", rows[~whole])
     note("mask-empty", rows[whole & (measured.areas == 0)])
     return masks, rows
+
+
+def _are_rles(values: Sequence[Any]) -> Flags:
+    """(N,) :func:`is_rle` of each value; a few times faster where all are plain and good."""
+    if set(map(type, values)) == {dict}:
+        sizes = [value.get("size") for value in values]
+        if (
+            {type(value.get("counts")) for value in values} == {str}
+            and set(map(type, sizes)) == {list}
+            and set(map(len, sizes)) == {2}
+            and set(map(type, chain.from_iterable(sizes))) == {int}
+            and all(0 < height < SIDE > width > 0 for height, width in sizes)
+        ):
+            return np.ones(len(values), dtype=bool)
+    return np.fromiter(map(is_rle, values), dtype=bool, count=len(values))

@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eql_d2.errors import UserError
-from eql_d2.evaluation.checked_columns import boxes, field
 from eql_d2.evaluation.rle import compressed_counts
+from eql_d2.submission.checked_columns import boxes, field
 
 SUFFIXES = (".json", ".zip")
 SCORE_DIGITS = 9  # significant decimal digits tell all float32 numbers apart
@@ -56,10 +56,10 @@ class RecordFormat:
     def encode(self, records: Sequence[dict[str, Any]]) -> list[bytes]:
         """Each record, which must be valid, as json."""
         to_json = _encoder()
-        scores = field(records, "score")
+        scores = field(records, "score")[0]
         if self.rounds_scores:
             scores = [float(f"{score:.{SCORE_DIGITS}g}") for score in scores]
-        corners = field(records, "bbox") if "bbox" in self.kinds else []
+        corners = field(records, "bbox")[0] if "bbox" in self.kinds else []
         if self.rounds_boxes:
             corners = round_boxes(boxes(corners)[0]).tolist()
         lines = []

@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 
 from eql_d2.errors import ResultsError, UserError
-from eql_d2.evaluation.faults import KINDS, Fault, FaultBook
-from eql_d2.evaluation.image_info import ImageInfo, read_image_info
-from eql_d2.evaluation.record_checks import Batch, check_records
 from eql_d2.evaluation.record_stream import stream_records
-from eql_d2.evaluation.tallies import (
+from eql_d2.submission.faults import KINDS, Fault, FaultBook
+from eql_d2.submission.image_info import ImageInfo, read_image_info
+from eql_d2.submission.record_checks import Batch, check_records
+from eql_d2.submission.tallies import (
     BoxTally,
     FieldTally,
     ImageTally,

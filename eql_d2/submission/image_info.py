@@ -1,7 +1,7 @@
 """What a results file is checked against: images, categories and, where given, what is labelled.
 
 The file is read piece by piece: the polygons of a whole annotation file are never in memory.
-Shapes: I images, K categories; a pair is ``category * I + image`` as in :mod:`.ground_truth`.
+Shapes: I images, K categories; an (image, category) pair is one integer ``category * I + image``.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from eql_d2.errors import DataError
 from eql_d2.evaluation.annotations import read_ground_truth
-from eql_d2.evaluation.checked_columns import whole_numbers
 from eql_d2.evaluation.ground_truth import find_ids
-from eql_d2.evaluation.object_stream import stream_members
+from eql_d2.submission.checked_columns import whole_numbers
+from eql_d2.submission.object_stream import stream_members
 
 IMAGE_KEYS = ("id", "height", "width", "neg_category_ids", "not_exhaustive_category_ids")
 CATEGORY_KEYS = ("id", "name", "frequency")

@@ -14,12 +14,12 @@ from pathlib import Path
 import numpy as np
 
 from eql_d2.errors import ResultsError, UserError
-from eql_d2.evaluation.ap_change import largest_ap_change
-from eql_d2.evaluation.checked_columns import field, finite_numbers, whole_numbers
 from eql_d2.evaluation.ground_truth import find_ids
-from eql_d2.evaluation.image_info import ImageInfo, read_image_info
-from eql_d2.evaluation.record_checks import Batch
-from eql_d2.evaluation.submission_file import (
+from eql_d2.submission.ap_change import largest_ap_change
+from eql_d2.submission.checked_columns import field, finite_numbers, whole_numbers
+from eql_d2.submission.image_info import ImageInfo, read_image_info
+from eql_d2.submission.record_checks import Batch
+from eql_d2.submission.submission_file import (
     BOX_DECIMALS,
     SCORE_DIGITS,
     SUFFIXES,
@@ -28,8 +28,8 @@ from eql_d2.evaluation.submission_file import (
     new_file,
     open_submission,
 )
-from eql_d2.evaluation.top_scores import TopScores
-from eql_d2.evaluation.validation import (
+from eql_d2.submission.top_scores import TopScores
+from eql_d2.submission.validation import (
     MAX_DETECTIONS,
     Validation,
     batches,
@@ -193,10 +193,10 @@ def _write(
 ) -> None:
     """The second pass."""
     for records in batches(results):
-        image, known = find_ids(info.image_ids, whole_numbers(field(records, "image_id"))[0])
+        image, known = find_ids(info.image_ids, whole_numbers(field(records, "image_id")[0])[0])
         if not known.all():
             raise ResultsError(f"{results} changed while it was being read")
-        kept = tops.keep(image, finite_numbers(field(records, "score"))[0])
+        kept = tops.keep(image, finite_numbers(field(records, "score")[0])[0])
         file.add([record for record, keep in zip(records, kept.tolist(), strict=True) if keep])
 
 

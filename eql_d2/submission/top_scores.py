@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from eql_d2.evaluation.checked_columns import Flags
+from eql_d2.submission.checked_columns import Flags
 
 
 class TopScores:

@@ -20,17 +20,14 @@ MISSING = object()  # stands for a field that a record does not have
 Flags = NDArray[np.bool_]
 
 
-def field(records: Sequence[dict[str, Any]], key: str) -> list[Any]:
-    """``record[key]`` of each record, :data:`MISSING` where there is none."""
+def field(records: Sequence[dict[str, Any]], key: str) -> tuple[list[Any], Flags]:
+    """``record[key]`` of each record, :data:`MISSING` where there is none; (N,) which have it."""
     try:
-        return [record[key] for record in records]
+        values = [record[key] for record in records]
     except KeyError:
-        return [record.get(key, MISSING) for record in records]
-
-
-def present(values: Sequence[Any]) -> Flags:
-    """(N,) which values are not :data:`MISSING`."""
-    return np.fromiter((value is not MISSING for value in values), dtype=bool, count=len(values))
+        values = [record.get(key, MISSING) for record in records]
+        return values, np.array([value is not MISSING for value in values], dtype=bool)
+    return values, np.ones(len(values), dtype=bool)
 
 
 def whole_numbers(values: Sequence[Any]) -> tuple[NDArray[np.int64], Flags]:
