@@ -6,6 +6,7 @@ that one wrong field hides no other fault. Shapes: N records.
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Sequence
 from itertools import chain
@@ -33,13 +34,13 @@ def field(records: Sequence[dict[str, Any]], key: str) -> tuple[list[Any], Flags
 def whole_numbers(values: Sequence[Any]) -> tuple[NDArray[np.int64], Flags]:
     """(N,) integers, -1 where the value is none, and (N,) which are; 3.0 passes for 3."""
     if set(map(type, values)) == {int}:
-        try:
-            return np.array(values, dtype=np.int64), np.ones(len(values), dtype=bool)
-        except OverflowError:
-            pass
+        with contextlib.suppress(OverflowError):
+            numbers = np.array(values, dtype=np.int64)
+            if (abs(numbers) < LARGEST_INTEGER).all():
+                return numbers, np.ones(len(values), dtype=bool)
     good = [_is_whole(value) for value in values]
-    numbers = [int(value) if fits else -1 for value, fits in zip(values, good, strict=True)]
-    return np.array(numbers, dtype=np.int64), np.array(good, dtype=bool)
+    whole = [int(value) if fits else -1 for value, fits in zip(values, good, strict=True)]
+    return np.array(whole, dtype=np.int64), np.array(good, dtype=bool)
 
 
 def finite_numbers(values: Sequence[Any]) -> tuple[NDArray[np.float64], Flags]:
