@@ -36,7 +36,7 @@ def whole_numbers(values: Sequence[Any]) -> tuple[NDArray[np.int64], Flags]:
     if set(map(type, values)) == {int}:
         with contextlib.suppress(OverflowError):
             numbers = np.array(values, dtype=np.int64)
-            if (abs(numbers) < LARGEST_INTEGER).all():
+            if -LARGEST_INTEGER < numbers.min() and numbers.max() < LARGEST_INTEGER:
                 return numbers, np.ones(len(values), dtype=bool)
     good = [_is_whole(value) for value in values]
     whole = [int(value) if fits else -1 for value, fits in zip(values, good, strict=True)]

@@ -108,15 +108,15 @@ class LabelTally:
 
     def report(self, book: FaultBook) -> None:
         """Note ids off by one, or else ids that hardly ever meet a label."""
-        now = self._known[0]
-        for row, shift in enumerate(self.SHIFTS[1:], 1):
-            then = self._known[row]
-            grown = then.sum() > max(SHIFT * now.sum(), LEAST)
-            if grown and (then > now).sum() > (then < now).sum():
-                share = f"{now.sum()} of {self._total} records are"
-                text = f"{share} of such categories, with ids {shift:+d} it would be {then.sum()}"
-                book.add("category-shift", self._total - int(now.sum()), [text])
-                return
+        now, *others = self._known
+        best = int(np.argmax([then.sum() for then in others]))
+        shift, then = self.SHIFTS[1 + best], others[best]
+        grown = then.sum() > max(SHIFT * now.sum(), LEAST)
+        if grown and (then > now).sum() > (then < now).sum():
+            share = f"{now.sum()} of {self._total} records are"
+            text = f"{share} of such categories, with ids {shift:+d} it would be {then.sum()}"
+            book.add("category-shift", self._total - int(now.sum()), [text])
+            return
         unknown = self._total - int(now.sum())
         if self._in_federated == self._total >= LEAST and unknown > UNLABELLED * self._total:
             book.add("unlabelled", unknown)

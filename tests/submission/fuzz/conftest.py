@@ -166,12 +166,13 @@ class SlowValidator:
                 if 0 <= index < len(self.ids) and (image, self.ids[index]) in self.labelled:
                     count[shift][category] += 1
         now, total = count[0].total(), len(known)
-        for shift in (-1, 1):
-            more = sum(count[shift][c] > count[0][c] for c in self.ids)
-            less = sum(count[shift][c] < count[0][c] for c in self.ids)
-            if count[shift].total() > max(3 * now, 20) and more > less:
-                faults["category-shift"] = total - now
-                return
+        best = max(count[shift].total() for shift in (-1, 1))
+        shift = next(shift for shift in (-1, 1) if count[shift].total() == best)
+        more = sum(count[shift][c] > count[0][c] for c in self.ids)
+        less = sum(count[shift][c] < count[0][c] for c in self.ids)
+        if best > max(3 * now, 20) and more > less:
+            faults["category-shift"] = total - now
+            return
         if total >= 20 and total - now > 0.99 * total:
             faults["unlabelled"] = total - now
 
