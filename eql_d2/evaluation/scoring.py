@@ -1,38 +1,46 @@
-"""From detections and objects as arrays to an :class:`Evaluation`.
-
-Shapes: T IoU thresholds, K categories, A area ranges.
-"""
+"""From detections and objects as arrays to an :class:`Evaluation`."""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from eql_d2.evaluation import summaries
 from eql_d2.evaluation.ground_truth import GroundTruth
-from eql_d2.evaluation.matching import match, plan_rounds
-from eql_d2.evaluation.overlaps import Overlaps, box_overlaps, mask_overlaps, shared_pairs
-from eql_d2.evaluation.precision import precision_at_recalls, rank_detections
-from eql_d2.evaluation.report import (
-    AREA_RANGES,
-    IOU_THRESHOLDS,
-    CategoryRow,
-    Evaluation,
-    describe_support,
-    mean_precision,
-    summarize,
-)
+from eql_d2.evaluation.matches import Matches, match_detections
+from eql_d2.evaluation.proposals import LIMITS, proposal_recall
+from eql_d2.evaluation.report import CategoryRow, Evaluation
 from eql_d2.evaluation.results import Detections
-from eql_d2.evaluation.rle import annotation_rle
+from eql_d2.evaluation.selection import (
+    highest_scores,
+    label_warnings,
+    labelled,
+    limit_warnings,
+)
+from eql_d2.evaluation.summaries import COCO_LIMITS, Summary
+from eql_d2.evaluation.thresholds import AREA_RANGES, outside
 
-logger = logging.getLogger("eql_d2.evaluation")
+PER_IMAGE = {"ap", "ar", "agnostic"}  # metrics of the highest scores of each image
+PER_CATEGORY = {"fixed", "pool"}  # metrics of the highest scores of each category
+METRICS = ("ap", "ar", "fixed", "pool", "agnostic", "coco", "proposals")
 
-UNLABELLED_WARNING = 0.99  # share of detections on pairs nobody looked at: ids are likely off
-SHIFT_WARNING = 3  # times as many detections on known pairs after a shift of the category ids
-LEAST_DETECTIONS = 20  # on known pairs after the shift; fewer prove nothing
+
+@dataclass(frozen=True)
+class Selected:
+    """Rising indices of the detections that take part in the metrics of each kind.
+
+    Attributes:
+        everyone: Those of the chosen images.
+        per_image: The highest scores of each image, of what is labelled.
+        per_category: The highest scores of each category, of what is labelled.
+    """
+
+    everyone: NDArray[np.int64]
+    per_image: NDArray[np.int64]
+    per_category: NDArray[np.int64]
 
 
 def evaluate_arrays(
@@ -40,155 +48,140 @@ def evaluate_arrays(
     detections: Detections,
     iou_types: Sequence[str],
     max_detections: int,
+    *,
+    metrics: Sequence[str] = ("ap",),
+    max_per_category: int = 10_000,
+    images: NDArray[np.bool_] | None = None,
 ) -> Evaluation:
-    """Score detections; the arguments are those of :func:`eql_d2.evaluation.evaluate`."""
-    limited = highest_scores(detections.image, detections.scores, max_detections)
-    image, category = detections.image[limited], detections.category[limited]
-    kept = limited[_labelled(truth, image, category)]
-    warnings = _warnings(truth, image, category, len(kept))
-    num_truths = _objects_that_count(truth, truth.ignored)
-    support = describe_support(num_truths > 0, truth.groups)
-    metrics: dict[str, float | None] = {}
-    per_category: dict[str, list[float | None]] = {}
+    """Score detections; the arguments are those of :func:`eql_d2.evaluation.evaluate`.
+
+    ``images`` is (I,) True for the images that count, all by default. Objects of zero area count
+    for "coco" alone.
+    """
+    everyone = np.arange(len(detections))
+    if images is not None:
+        everyone = np.flatnonzero(images[detections.image])
+        truth = truth.take(np.flatnonzero(images[truth.image]))
+    sized = truth.take(np.flatnonzero(truth.areas > 0)) if (truth.areas <= 0).any() else truth
+    selected, warnings = _select(sized, detections, everyone, max_detections, max_per_category)
+    if PER_CATEGORY & set(metrics):
+        warnings += limit_warnings(detections.image[everyone], len(truth.image_ids))
+    found: list[tuple[str, Summary]] = []
     for kind in iou_types:
-        precision = _precision(truth, detections, kept, kind)
-        values = summarize(precision, truth.groups)
-        metrics |= {f"{kind}/{name}": value for name, value in values.items()}
-        per_category[kind] = [
-            mean_precision(precision[0][:, :, k]) for k in range(len(truth.category_ids))
-        ]
-    rows = _category_rows(truth, detections.category[kept], per_category)
-    return Evaluation(metrics, support, rows, warnings)
+        strict = _lvis_metrics(sized, detections, kind, metrics, selected, max_detections)
+        found += [(kind, summary) for summary in strict]
+        if "coco" in metrics:
+            found.append((kind, _coco_metrics(truth, detections, kind, everyone)))
+    if "proposals" in metrics:
+        found.append(("proposals", _proposal_metrics(sized, detections, everyone)))
+    return _evaluation(sized, detections.category[selected.per_image], found, warnings)
 
 
-def highest_scores(
-    image: NDArray[np.int64], scores: NDArray[np.float64], limit: int
-) -> NDArray[np.int64]:
-    """Indices, rising, of the ``limit`` highest scores of each image; ties in file order."""
-    crowded = np.bincount(image) > limit
-    if not crowded.any():
-        return np.arange(len(scores))
-    index = np.flatnonzero(crowded[image])
-    order = index[np.lexsort((-scores[index], image[index]))]
-    place = np.arange(len(order)) - np.searchsorted(image[order], image[order])
-    kept = np.ones(len(scores), dtype=bool)
-    kept[order[place >= limit]] = False
-    return np.flatnonzero(kept)
-
-
-def _labelled(
-    truth: GroundTruth, image: NDArray[np.int64], category: NDArray[np.int64]
-) -> NDArray[np.bool_]:
-    """Whether it is known if each image shows the category beside it."""
-    known = np.concatenate((truth.pairs, truth.negative_pairs))
-    return truth.exhaustive[image] | np.isin(category * len(truth.image_ids) + image, known)
-
-
-def _warnings(
-    truth: GroundTruth, image: NDArray[np.int64], category: NDArray[np.int64], num_labelled: int
-) -> tuple[str, ...]:
-    """Category ids that are off by one give an AP near zero and no other sign."""
-    lines = []
-    for shift in (-1, 1):
-        shifted = category + shift
-        inside = (shifted >= 0) & (shifted < len(truth.category_ids))
-        would = int(_labelled(truth, image[inside], shifted[inside]).sum())
-        if would > max(SHIFT_WARNING * num_labelled, LEAST_DETECTIONS):
-            lines.append(
-                f"{num_labelled} of {len(image)} detections are of categories that are annotated "
-                f"or marked absent in their image; with category ids {shift:+d} it would be "
-                f"{would}; are the category ids shifted by one?"
-            )
-    if not lines and num_labelled < (1 - UNLABELLED_WARNING) * len(image):
-        lines.append(
-            f"{len(image) - num_labelled} of {len(image)} detections are of categories that are "
-            "neither annotated nor marked absent in their image and so do not count; are these "
-            "the category ids of the annotations?"
-        )
-    for line in lines:
-        logger.warning(line)
-    return tuple(lines)
-
-
-def _objects_that_count(truth: GroundTruth, ignored: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """(A, K) objects in each area range."""
-    return np.stack(
-        [
-            np.bincount(
-                truth.category[~(ignored | _outside(truth.areas, area))],
-                minlength=len(truth.category_ids),
-            )
-            for area in AREA_RANGES
-        ]
-    )
-
-
-def _outside(areas: NDArray[np.float64], limits: tuple[float, float]) -> NDArray[np.bool_]:
-    return (areas < limits[0]) | (areas > limits[1])
-
-
-def _precision(
-    truth: GroundTruth, detections: Detections, kept: NDArray[np.int64], kind: str
-) -> list[NDArray[np.float64]]:
-    """Precision (T, 101, K) for each of the A area ranges."""
-    areas = detections.box_areas if kind == "bbox" else detections.mask_areas
-    assert areas is not None
-    kept = kept[(areas[kept] > 0) & np.isfinite(areas[kept])]
-    pairs = detections.category[kept] * len(truth.image_ids) + detections.image[kept]
-    order = np.lexsort((-detections.scores[kept], pairs))
-    kept, pairs = kept[order], pairs[order]
-    plan = plan_rounds(_overlaps(truth, detections, kept, pairs, kind), pairs)
-    ranking = rank_detections(
-        detections.category[kept], detections.scores[kept], len(truth.category_ids)
-    )
-    exhaustive = ~np.isin(pairs, truth.not_exhaustive_pairs)
-    ignored = truth.ignored | truth.without_mask if kind == "segm" else truth.ignored
-    num_truths = _objects_that_count(truth, ignored)
-    return [
-        precision_at_recalls(
-            ranking,
-            exhaustive & ~_outside(areas[kept], limits),
-            plan.detection,
-            match(plan, ignored | _outside(truth.areas, limits), truth.crowd, IOU_THRESHOLDS),
-            ignored | _outside(truth.areas, limits),
-            num_truths[a],
-        )
-        for a, limits in enumerate(AREA_RANGES)
-    ]
-
-
-def _overlaps(
+def _select(
     truth: GroundTruth,
     detections: Detections,
-    kept: NDArray[np.int64],
-    pairs: NDArray[np.int64],
+    everyone: NDArray[np.int64],
+    max_detections: int,
+    max_per_category: int,
+) -> tuple[Selected, tuple[str, ...]]:
+    """The limits are over everything detected, before the annotations are looked at."""
+    image, category = detections.image[everyone], detections.category[everyone]
+    scores = detections.scores[everyone]
+    known = labelled(truth, image, category)
+    per_image = highest_scores(image, scores, max_detections)
+    warnings = label_warnings(
+        truth, image[per_image], category[per_image], int(known[per_image].sum())
+    )
+    per_category = highest_scores(category, scores, max_per_category)
+    per_image, per_category = per_image[known[per_image]], per_category[known[per_category]]
+    return Selected(everyone, everyone[per_image], everyone[per_category]), warnings
+
+
+def _lvis_metrics(
+    truth: GroundTruth,
+    detections: Detections,
     kind: str,
-) -> Overlaps:
-    shared = shared_pairs(pairs, truth.pairs)
-    if kind == "bbox":
-        assert detections.boxes is not None
-        boxes = detections.boxes[kept]
-        return box_overlaps(shared, boxes, truth.boxes, truth.crowd, IOU_THRESHOLDS[0])
-    masks, segmentations = detections.masks, truth.segmentations
-    assert masks is not None
-    assert segmentations is not None
+    metrics: Sequence[str],
+    selected: Selected,
+    max_detections: int,
+) -> Iterator[Summary]:
+    """The metrics that leave out what is not labelled; matched once, for all selections."""
+    groups, chosen = truth.groups, set(metrics)
+    per_image = per_category = None
+    if {"ap", "ar"} & chosen and PER_CATEGORY & chosen:
+        union = np.union1d(selected.per_image, selected.per_category)
+        matches = match_detections(truth, detections, kind, union)
+        per_image = _reduced(matches, selected.per_image)
+        per_category = _reduced(matches, selected.per_category)
+    elif {"ap", "ar"} & chosen:
+        per_image = match_detections(truth, detections, kind, selected.per_image)
+    elif PER_CATEGORY & chosen:
+        per_category = match_detections(truth, detections, kind, selected.per_category)
+    if per_image is not None and "ap" in chosen:
+        yield summaries.average_precision(per_image, groups)
+    if per_image is not None and "ar" in chosen:
+        yield summaries.average_recall(per_image, groups, max_detections)
+    if per_category is not None and "fixed" in chosen:
+        yield summaries.average_precision(per_category, groups, "_fixed")
+    if per_category is not None and "pool" in chosen:
+        yield summaries.pooled_average_precision(per_category, groups)
+    if "agnostic" in chosen:
+        merged = match_detections(truth, detections, kind, selected.per_image, one_category=True)
+        yield summaries.agnostic(merged, max_detections)
 
-    def detection_masks(index: NDArray[np.int64]) -> list[dict[str, Any]]:
-        chosen = kept[index]
-        size = truth.sizes[detections.image[chosen[0]]].tolist()
-        return [{"size": size, "counts": masks[i]} for i in chosen]
 
-    def truth_masks(index: NDArray[np.int64]) -> list[dict[str, Any]]:
-        height, width = truth.sizes[truth.image[index[0]]].tolist()
-        return [annotation_rle(segmentations[i], height, width) for i in index]
+def _reduced(matches: Matches, rows: NDArray[np.int64]) -> Matches:
+    return matches.only(np.isin(matches.index, rows))
 
-    return mask_overlaps(shared, detection_masks, truth_masks, truth.crowd, IOU_THRESHOLDS[0])
+
+def _coco_metrics(
+    truth: GroundTruth, detections: Detections, kind: str, everyone: NDArray[np.int64]
+) -> Summary:
+    """As pycocotools: ``iscrowd`` alone makes an object ignored, nothing is too small."""
+    image, category = detections.image[everyone], detections.category[everyone]
+    pairs = category * len(truth.image_ids) + image
+    kept = everyone[highest_scores(pairs, detections.scores[everyone], COCO_LIMITS[-1])]
+    truth = replace(truth, ignored=truth.crowd)
+    return summaries.coco(match_detections(truth, detections, kind, kept, keep_empty=True))
+
+
+def _proposal_metrics(
+    truth: GroundTruth, detections: Detections, everyone: NDArray[np.int64]
+) -> Summary:
+    recall = proposal_recall(truth, detections, everyone)
+    numbers = [int((~(truth.ignored | outside(truth.areas, area))).sum()) for area in AREA_RANGES]
+    return summaries.proposals(recall, LIMITS, numbers)
+
+
+def _evaluation(
+    truth: GroundTruth,
+    detected: NDArray[np.int64],
+    found: Sequence[tuple[str, Summary]],
+    warnings: tuple[str, ...],
+) -> Evaluation:
+    """Join what was found; of texts for the same name the first stays."""
+    metrics: dict[str, float | None] = {}
+    support: dict[str, str] = {}
+    ap: dict[str, list[float | None]] = {}
+    more: dict[str, list[float | None]] = {}
+    for kind, summary in found:
+        metrics |= {f"{kind}/{name}": value for name, value in summary.values.items()}
+        support = summary.support | support
+        for name, values in summary.per_category.items():
+            if name == "AP":
+                ap[kind] = values
+            else:
+                more[f"{kind}/{name}"] = values
+    order = dict.fromkeys(name for _, summary in found for name in summary.values)
+    support = {name: support[name] for name in order}
+    return Evaluation(metrics, support, _category_rows(truth, detected, ap, more), warnings)
 
 
 def _category_rows(
     truth: GroundTruth,
     detected: NDArray[np.int64],
-    per_category: dict[str, list[float | None]],
+    ap: dict[str, list[float | None]],
+    more: dict[str, list[float | None]],
 ) -> tuple[CategoryRow, ...]:
     size = len(truth.category_ids)
     images = np.bincount(np.unique(truth.pairs) // len(truth.image_ids), minlength=size)
@@ -202,7 +195,8 @@ def _category_rows(
             images=int(images[k]),
             instances=int(instances[k]),
             detections=int(detections[k]),
-            ap={kind: values[k] for kind, values in per_category.items()},
+            ap={kind: values[k] for kind, values in ap.items()},
+            more={name: values[k] for name, values in more.items()},
         )
         for k in range(size)
     )
