@@ -34,7 +34,7 @@ def truth():
     ]
     annotations = [
         {
-            "id": 2 * i + k,
+            "id": 2 * i + k + 1,  # lvis takes a match with id 0 for none
             "image_id": image_id,
             "category_id": category_id,
             "bbox": [2.0, 3.0, 10.0, 12.0],
