@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from eql_d2.evaluation.ground_truth import find_ids
-from eql_d2.evaluation.rle import compressed_counts, is_rle, measure_rles
+from eql_d2.evaluation.rle import is_rle, measure_joined_rles
+from eql_d2.evaluation.rle_strings import join_rles
 from eql_d2.submission.checked_columns import (
     Flags,
     boxes,
@@ -25,7 +25,6 @@ from eql_d2.submission.checked_columns import (
 from eql_d2.submission.faults import FaultBook, short
 from eql_d2.submission.image_info import ImageInfo
 
-SIDE = 1 << 15  # no product of two smaller sides is too large for an RLE
 TOLERANCE = 1.0  # pixels that a box may reach out of the image: detectors clip in float32
 
 
@@ -42,7 +41,7 @@ class Batch:
         boxes: (N, 4) x, y, width, height (NaN, also where a record has no box).
         has_box: (N,) whether the record has a field ``bbox``.
         has_mask: (N,) whether the record has a field ``segmentation``.
-        masks: M compressed RLE strings, of the records whose mask has the right form.
+        mask_hashes: M hashes of compressed RLE strings, of the masks that have the right form.
         mask_rows: (M,) their rows.
     """
 
@@ -54,7 +53,7 @@ class Batch:
     boxes: NDArray[np.float64]
     has_box: Flags
     has_mask: Flags
-    masks: list[bytes]
+    mask_hashes: list[int]
     mask_rows: NDArray[np.intp]
 
 
@@ -86,9 +85,9 @@ def check_records(records: Sequence[Any], first: int, info: ImageInfo, book: Fau
     )
     sizes = np.where((image >= 0)[:, None], info.sizes[image], 0)
     found = _check_boxes(objects, corners, has_box, sizes, first, book)
-    masks, mask_rows = _check_masks(objects, segmentations, has_mask, sizes, first, book)
+    hashes, mask_rows = _check_masks(objects, segmentations, has_mask, sizes, first, book)
     return Batch(
-        first, records, image, category, scores, found, has_box, has_mask, masks, mask_rows
+        first, records, image, category, scores, found, has_box, has_mask, hashes, mask_rows
     )
 
 
@@ -169,8 +168,8 @@ def _check_masks(
     sizes: NDArray[np.int64],
     first: int,
     book: FaultBook,
-) -> tuple[list[bytes], NDArray[np.intp]]:
-    """Compressed counts of the M masks of the right form, and (M,) their rows."""
+) -> tuple[list[int], NDArray[np.intp]]:
+    """Hashes of the M masks of the right form, and (M,) their rows."""
 
     def describe(row: int) -> str:
         return f"{short(values[row])} ({_of(objects[row])})"
@@ -178,15 +177,17 @@ def _check_masks(
     def note(code: str, rows: NDArray[np.intp], text: Callable[[int], object] = describe) -> None:
         book.add_rows(code, rows, first, text)
 
-    form = _are_rles(values)
-    note("mask-form", np.flatnonzero(given & ~form))
-    rows = np.flatnonzero(form)
-    if len(rows) == 0:
-        return [], rows
-    rles = [values[row] for row in rows] if len(rows) < len(values) else values
-    is_list = np.array([isinstance(rle["counts"], list) for rle in rles])
+    joined = join_rles(values)
+    rows = np.arange(len(values))
+    if joined is None:
+        form = np.fromiter(map(is_rle, values), dtype=bool, count=len(values))
+        note("mask-form", np.flatnonzero(given & ~form))
+        rows = np.flatnonzero(form)
+        joined = join_rles([values[row] for row in rows])
+        assert joined is not None
+    is_list = np.array([isinstance(values[row]["counts"], list) for row in rows], dtype=bool)
     note("mask-uncompressed", rows[is_list])
-    size = np.array([rle["size"] for rle in rles], dtype=np.int64)
+    size = joined.sizes
     wrong = (size != sizes[rows]).any(axis=1) & (sizes[rows] > 0).all(axis=1)
     image_size = dict(zip(rows[wrong].tolist(), sizes[rows[wrong]].tolist(), strict=True))
     note(
@@ -194,24 +195,10 @@ def _check_masks(
         rows[wrong],
         lambda row: f"{values[row]['size']}, image {image_size[row]} ({_of(objects[row])})",
     )
-    masks = [compressed_counts(rle) for rle in rles]
-    measured = measure_rles(masks)
+    measured = measure_joined_rles(joined.text, joined.lengths)
     whole = measured.totals == size.prod(axis=1)
     note("mask-counts", rows[~whole])
     note("mask-empty", rows[whole & (measured.areas == 0)])
-    return masks, rows
-
-
-def _are_rles(values: Sequence[Any]) -> Flags:
-    """(N,) :func:`is_rle` of each value; a few times faster where all are plain and good."""
-    if set(map(type, values)) == {dict}:
-        sizes = [value.get("size") for value in values]
-        if (
-            {type(value.get("counts")) for value in values} == {str}
-            and set(map(type, sizes)) == {list}
-            and set(map(len, sizes)) == {2}
-            and set(map(type, chain.from_iterable(sizes))) == {int}
-            and all(0 < height < SIDE > width > 0 for height, width in sizes)
-        ):
-            return np.ones(len(values), dtype=bool)
-    return np.fromiter(map(is_rle, values), dtype=bool, count=len(values))
+    stops = np.cumsum(joined.lengths).tolist()
+    pieces = zip(stops, joined.lengths.tolist(), strict=True)
+    return [hash(joined.text[stop - length : stop]) for stop, length in pieces], rows

@@ -167,7 +167,7 @@ class RepetitionTally:
         """Remember one batch."""
         rows = np.flatnonzero((batch.image >= 0) & (batch.category >= 0))
         hashes = np.zeros(len(batch.image), dtype=np.int64)
-        hashes[batch.mask_rows] = [hash(mask) for mask in batch.masks]
+        hashes[batch.mask_rows] = batch.mask_hashes
         columns = [batch.category, hashes, batch.scores, *batch.boxes.T]
         key = np.zeros(len(rows), dtype=np.uint64)
         for column in columns:
