@@ -61,7 +61,7 @@ def _parser() -> argparse.ArgumentParser:
         "--prove",
         action="store_true",
         help="score both files with the annotations of --image-info; write nothing if any metric "
-        "differs by 1e-4 or more",
+        "differs by 1e-4 percent points or more",
     )
     parser.add_argument(
         "--ignore",

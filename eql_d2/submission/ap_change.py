@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from eql_d2.errors import ResultsError
 from eql_d2.evaluation.average_precision import evaluate
 
-LARGEST_CHANGE = 1e-2  # percent points, that is 1e-4 of AP
+LARGEST_CHANGE = 1e-4  # percent points
 NO_LIMIT = 2**31  # detections an image
 
 
@@ -30,7 +30,7 @@ def largest_ap_change(
         max_detections: Of an image; 0 is no limit.
 
     Raises:
-        ResultsError: The difference is 1e-4 (0.01 percent points) or more.
+        ResultsError: The difference is 1e-4 or more.
     """
     limit = max_detections or NO_LIMIT
     old, new = (

@@ -106,8 +106,8 @@ def pack_submission(
         iou_types: "bbox", "segm" or both: what to keep of each record (default: all there is).
         max_detections: Of an image, highest scores first; 0 is no limit.
         rounded: Write shorter numbers; see :class:`RecordFormat`.
-        prove: Score both files and refuse the new one if any metric differs by 1e-4 or more.
-            This needs the memory of an evaluation.
+        prove: Score both files and refuse the new one if any metric differs by 1e-4 percent points
+            or more. This needs the memory of an evaluation.
         ignore: Errors to let pass, as for :func:`validate_results`.
 
     Raises:
