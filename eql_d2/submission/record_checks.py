@@ -153,8 +153,10 @@ def _check_boxes(
 
     _note(book, "bbox-form", given & ~good, first, describe)
     found[~good] = np.nan
-    _note(book, "bbox-empty", good & (width * height == 0), first, describe)
-    right, bottom = x + width - sizes[:, 1], y + height - sizes[:, 0]
+    with np.errstate(over="ignore"):
+        empty = width * height == 0
+        right, bottom = x + width - sizes[:, 1], y + height - sizes[:, 0]
+    _note(book, "bbox-empty", good & empty, first, describe)
     reach = np.maximum(np.maximum(-x, -y), np.maximum(right, bottom))
     outside = good & (sizes > 0).all(axis=1) & (reach > TOLERANCE)
     _note(book, "bbox-outside", outside, first, describe)

@@ -139,7 +139,9 @@ class BoxTally:
         self._relative += int((batch.boxes[good].max(axis=1, initial=0) <= 1).sum())
         corners = (width > x) & (height > y) & (width <= limit[0]) & (height <= limit[1])
         self._corners += int(corners.sum())
-        self._outside += int(((x + width > limit[0]) | (y + height > limit[1])).sum())
+        with np.errstate(over="ignore"):
+            outside = (x + width > limit[0]) | (y + height > limit[1])
+        self._outside += int(outside.sum())
 
     def report(self, book: FaultBook) -> None:
         """Note what all boxes have in common; that some reach out of the image proves corners."""
