@@ -41,7 +41,7 @@ BELOW = {
     "categories": set(),
     "data": {"categories"},
     "evaluation": set(),
-    "submission": {"evaluation"},
+    "submission": {"categories", "evaluation"},
     "plotting": {"categories", "data", "evaluation"},
 }
 EVERYTHING_BELOW = {*BELOW, "config", "config_checks", "checkpoint", "experiment", "command_line"}
