@@ -8,10 +8,11 @@ categories and, inside each, through the images in the order of the official eva
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from eql_d2.evaluation.rle_strings import RleStrings
 
 GROUPS = ("r", "c", "f")
 
@@ -32,8 +33,9 @@ class GroundTruth:
         areas: (G,) the file's ``area``, for both boxes and masks, as the official code does.
         ignored: (G,) objects that neither reward nor penalise.
         crowd: (G,) regions that may swallow any number of detections (plain COCO files only).
-        segmentations: G polygons or RLEs as in the file, or None if masks are not asked for.
-        without_mask: (G,) objects whose segmentation is unusable: ignored for mask AP.
+        masks: G compressed RLE strings of the size of the object's image, or None if masks are not
+            asked for.
+        without_mask: (G,) objects without a usable segmentation: their mask is empty and ignored.
         exhaustive: (I,) images in which every category was looked for.
         negative_pairs: sorted pairs of ``neg_category_ids``.
         not_exhaustive_pairs: sorted pairs of ``not_exhaustive_category_ids``.
@@ -50,7 +52,7 @@ class GroundTruth:
     areas: NDArray[np.float64]
     ignored: NDArray[np.bool_]
     crowd: NDArray[np.bool_]
-    segmentations: list[Any] | None
+    masks: RleStrings | None
     without_mask: NDArray[np.bool_]
     exhaustive: NDArray[np.bool_]
     negative_pairs: NDArray[np.int64]
@@ -63,7 +65,6 @@ class GroundTruth:
 
     def take(self, objects: NDArray[np.int64]) -> GroundTruth:
         """The same images and categories with some of the objects, in the order of the indices."""
-        segmentations = self.segmentations
         return replace(
             self,
             image=self.image[objects],
@@ -73,7 +74,7 @@ class GroundTruth:
             ignored=self.ignored[objects],
             crowd=self.crowd[objects],
             without_mask=self.without_mask[objects],
-            segmentations=None if segmentations is None else [segmentations[i] for i in objects],
+            masks=None if self.masks is None else self.masks.subset(objects),
         )
 
 

@@ -20,7 +20,6 @@ from eql_d2.evaluation.ground_truth import GroundTruth
 from eql_d2.evaluation.matching import UNMATCHED, Rounds, match, plan_rounds
 from eql_d2.evaluation.overlaps import Overlaps, box_overlaps, mask_overlaps, shared_pairs
 from eql_d2.evaluation.results import Detections
-from eql_d2.evaluation.rle import annotation_rle
 from eql_d2.evaluation.selection import highest_scores, labelled
 from eql_d2.evaluation.thresholds import AREA_RANGES, IOU_THRESHOLDS, outside
 
@@ -131,7 +130,7 @@ def match_detections(
     """Match the detections ``kept`` (rising indices, for example of :func:`select_detections`).
 
     Args:
-        truth: Annotations; with segmentations for masks.
+        truth: Annotations; with masks for masks.
         detections: All detections; with masks for masks.
         iou_type: "bbox", "segm", or "boundary" for the smaller of mask and boundary IoU.
         kept: Indices of those that take part. Those of zero area are left out.
@@ -195,18 +194,18 @@ def _overlaps(
         assert detections.boxes is not None
         boxes = detections.boxes[kept]
         return box_overlaps(shared, boxes, truth.boxes, truth.crowd, IOU_THRESHOLDS[0])
-    masks, segmentations = detections.masks, truth.segmentations
-    assert masks is not None
-    assert segmentations is not None
+    assert detections.masks is not None
+    assert truth.masks is not None
+    detected, objects = detections.masks, truth.masks
 
     def detection_masks(index: NDArray[np.int64]) -> list[dict[str, Any]]:
         chosen = kept[index]
         size = truth.sizes[detections.image[chosen[0]]].tolist()
-        return [{"size": size, "counts": masks[i]} for i in chosen]
+        return [{"size": size, "counts": counts} for counts in detected.take(chosen)]
 
     def truth_masks(index: NDArray[np.int64]) -> list[dict[str, Any]]:
-        height, width = truth.sizes[truth.image[index[0]]].tolist()
-        return [annotation_rle(segmentations[i], height, width) for i in index]
+        size = truth.sizes[truth.image[index[0]]].tolist()
+        return [{"size": size, "counts": counts} for counts in objects.take(index)]
 
     found = mask_overlaps(shared, detection_masks, truth_masks, truth.crowd, IOU_THRESHOLDS[0])
     if iou_type == "segm":

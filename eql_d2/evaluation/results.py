@@ -51,7 +51,7 @@ class Detections:
     scores: NDArray[np.float64]
     boxes: NDArray[np.float64] | None
     box_areas: NDArray[np.float64] | None
-    masks: Sequence[bytes] | None
+    masks: RleStrings | None
     mask_areas: NDArray[np.float64] | None
 
     def __len__(self) -> int:

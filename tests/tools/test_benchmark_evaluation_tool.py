@@ -1,0 +1,46 @@
+"""The command line of the evaluation benchmark."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+TOOL = Path(__file__).resolve().parents[2] / "tools" / "benchmark_evaluation.py"
+
+
+def run(*arguments):
+    command = [sys.executable, str(TOOL), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+
+
+def test_prints_a_table_and_writes_json(tmp_path):
+    out = tmp_path / "evaluation.json"
+    candidates = ("--candidates", "eql_d2", "json parser alone", "lvis")
+    sizes = ("--images", "10", "30", "--detections", "20", "--peer-images", "5")
+    done = run(*sizes, *candidates, "--kinds", "bbox", "--seed", "2", "--json", str(out))
+    assert done.returncode == 0, done.stderr
+    assert "read s  after s      MB" in done.stdout
+    assert done.stdout.count("json parser alone") == 3  # two rows and its growth
+    assert "(from 10 to 30 images)" in done.stdout
+    content = json.loads(out.read_text())
+    assert content["seed"] == 2
+    rows = [(row["candidate"], row["images"]) for row in content["measurements"]]
+    assert rows == [(name, n) for n in (10, 30) for name in ("eql_d2", "json parser alone")]
+    assert all(row["failure"] == "" for row in content["measurements"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--images", "0"], "--images and --detections must be at least 1"),
+        (["--json", "no/such/folder/out.json"], "there is no folder no/such/folder"),
+        (["--candidates", "other"], "invalid choice: 'other'"),
+    ],
+)
+def test_wrong_arguments_end_with_2_and_no_traceback(arguments, message):
+    done = run(*arguments)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
