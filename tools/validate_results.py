@@ -20,6 +20,23 @@ from eql_d2.submission.validation import IGNORABLE, MAX_DETECTIONS
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the tool."""
+    args = _parser().parse_args(argv)
+    report = validate_results(
+        args.annotations,
+        args.results,
+        iou_types=args.iou_types,
+        max_detections=args.max_detections,
+        ignore=args.ignore,
+    )
+    print(report)
+    if args.json:
+        with atomic_text_file(args.json) as file:
+            json.dump(report.to_dict(), file, indent=2)
+            file.write("\n")
+    return 2 if report.errors or (args.strict and report.warnings) else 0
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description="Check an LVIS or COCO results file.")
     parser.add_argument("--annotations", required=True, metavar="JSON", help="or image info")
     parser.add_argument("--results", required=True, metavar="JSON", help="may be .gz or .zip")
@@ -46,20 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--strict", action="store_true", help="warnings are errors")
     parser.add_argument("--json", metavar="FILE", help="write the report there as well")
-    args = parser.parse_args(argv)
-    report = validate_results(
-        args.annotations,
-        args.results,
-        iou_types=args.iou_types,
-        max_detections=args.max_detections,
-        ignore=args.ignore,
-    )
-    print(report)
-    if args.json:
-        with atomic_text_file(args.json) as file:
-            json.dump(report.to_dict(), file, indent=2)
-            file.write("\n")
-    return 2 if report.errors or (args.strict and report.warnings) else 0
+    return parser
 
 
 if __name__ == "__main__":

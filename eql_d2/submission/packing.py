@@ -128,9 +128,7 @@ def pack_submission(
     change = None
     with new_file(target) as partial:
         with open_submission(partial, target, style) as file:
-            _write(results, info, tops, file)
-        if file.num_records != validation.num_records - tops.num_left_out:
-            raise ResultsError(f"{results} changed while it was being read")
+            _write(results, info, tops, file, validation.num_records - tops.num_left_out)
         if prove:
             change = largest_ap_change(
                 annotations, results, partial, iou_types=style.kinds, max_detections=max_detections
@@ -189,15 +187,21 @@ def _validate(
 
 
 def _write(
-    results: str | os.PathLike[str], info: ImageInfo, tops: TopScores, file: SubmissionFile
+    results: str | os.PathLike[str],
+    info: ImageInfo,
+    tops: TopScores,
+    file: SubmissionFile,
+    expected: int,
 ) -> None:
-    """The second pass."""
+    """The second pass; ``expected`` is how many records the first one says there will be."""
     for records in batches(results):
         image, known = find_ids(info.image_ids, whole_numbers(field(records, "image_id")[0])[0])
         if not known.all():
             raise ResultsError(f"{results} changed while it was being read")
         kept = tops.keep(image, finite_numbers(field(records, "score")[0])[0])
         file.add([record for record, keep in zip(records, kept.tolist(), strict=True) if keep])
+    if file.num_records != expected:
+        raise ResultsError(f"{results} changed while it was being read")
 
 
 def _changes(validation: Validation, style: RecordFormat) -> tuple[str, ...]:
