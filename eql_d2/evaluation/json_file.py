@@ -1,9 +1,8 @@
-"""Read a json file of millions of records; write a file so that it exists only when whole."""
+"""Read a json file of millions of records, compressed or not."""
 
 from __future__ import annotations
 
 import contextlib
-import gc
 import gzip
 import io
 import json
@@ -12,27 +11,17 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Iterator
-from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, TextIO, cast
+from typing import IO, Any, cast
 
 from eql_d2.errors import UserError
+from eql_d2.files import atomic_text_file, paused_garbage_collection
+
+__all__ = ["ByteSource", "atomic_text_file", "parse_json", "paused_garbage_collection", "read_json"]
 
 GZIP, ZIP = b"\x1f\x8b", b"PK\x03\x04"
 # What broken files make the standard library raise; RuntimeError: a zip with a password.
 UNREADABLE = (OSError, EOFError, ValueError, RuntimeError, zlib.error, zipfile.error, struct.error)
-
-
-@contextlib.contextmanager
-def paused_garbage_collection() -> Iterator[None]:
-    """Keep the cycle collector from rescanning every record already parsed (2-5 times faster)."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
 
 
 def parse_json(text: bytes) -> Any:
@@ -142,20 +131,3 @@ class ByteSource:
             raise self._error(
                 f"{self._what} {self.path} cannot be read{place}: {reason}"
             ) from problem
-
-
-@contextlib.contextmanager
-def atomic_text_file(path: str | os.PathLike[str]) -> Iterator[TextIO]:
-    """Open a text file for writing that gets its name only when the block ends without an error.
-
-    A reader never sees half a file, and a killed run leaves an earlier file as it was.
-    """
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
-    try:
-        with partial.open("w", encoding="utf-8", newline="") as file:
-            yield file
-        partial.replace(target)
-    finally:
-        partial.unlink(missing_ok=True)

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 CHUNK = 1 << 20  # box overlaps computed at once: bounds the memory
+MASKS = 512  # asked for at once
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,11 @@ class SharedPairs:
     first_truth: NDArray[np.int64]
     num_truths: NDArray[np.int64]
     truth_order: NDArray[np.int64]
+
+    @property
+    def truths(self) -> NDArray[np.int64]:
+        """The objects of all pairs, pair by pair."""
+        return self.truth_order[_ranges(self.first_truth, self.num_truths)]
 
 
 def shared_pairs(detection_pairs: NDArray[np.int64], truth_pairs: NDArray[np.int64]) -> SharedPairs:
@@ -84,24 +90,54 @@ def mask_overlaps(
     """Mask IoU by pycocotools, pair by pair. The two functions give the RLEs of some indices."""
     from pycocotools import mask as coco_mask
 
-    columns = (pairs.first_detection, pairs.num_detections, pairs.first_truth, pairs.num_truths)
-    ious = np.empty(int((pairs.num_detections * pairs.num_truths).sum()))
-    stop = 0
-    for first, number, first_truth, num_truths in zip(*(c.tolist() for c in columns), strict=True):
-        truth = pairs.truth_order[first_truth : first_truth + num_truths]
-        iou = coco_mask.iou(
-            detection_masks(np.arange(first, first + number)),
-            truth_masks(truth),
-            crowd[truth].tolist(),
-        )
-        start, stop = stop, stop + iou.size
-        ious[start:stop] = iou.ravel()
-    found, stop = [], 0
+    sizes = pairs.num_detections * pairs.num_truths
+    stops = np.cumsum(sizes)
+    ious = np.empty(int(sizes.sum()))
+    place = 0
+    for part in _pair_chunks(pairs.num_detections + pairs.num_truths):
+        number, num_truths = pairs.num_detections[part], pairs.num_truths[part]
+        truth = pairs.truth_order[_ranges(pairs.first_truth[part], num_truths)]
+        detected = detection_masks(_ranges(pairs.first_detection[part], number))
+        objects, flags = truth_masks(truth), crowd[truth].tolist()
+        stop = truth_stop = 0
+        for count, truth_count in zip(number.tolist(), num_truths.tolist(), strict=True):
+            start, stop = stop, stop + count
+            some = slice(truth_stop, truth_stop := truth_stop + truth_count)
+            iou = coco_mask.iou(detected[start:stop], objects[some], flags[some])
+            ious[place : place + iou.size] = iou.ravel()
+            place += iou.size
+    near = np.flatnonzero(ious >= minimum)
+    pair = np.searchsorted(stops, near, side="right")
+    row, column = np.divmod(near - (stops - sizes)[pair], pairs.num_truths[pair])
+    truth = pairs.truth_order[pairs.first_truth[pair] + column]
+    return Overlaps(pairs.first_detection[pair] + row, truth, ious[near])
+
+
+def alike(
+    pairs: SharedPairs,
+    detection_areas: NDArray[np.float64],
+    truth_areas: NDArray[np.float64],
+    crowd: NDArray[np.bool_],
+    minimum: float,
+) -> NDArray[np.bool_]:
+    """(D,) detections whose mask IoU with an object can be ``minimum``, going by (D,), (G,) areas.
+
+    IoU is at most the smaller area through the larger one; with a crowd it is always possible.
+    """
+    result = np.zeros(len(detection_areas), dtype=bool)
+    slack = minimum * (1 - 1e-9)  # the division that gives the IoU is rounded
     for detection, truth in _combinations(pairs):
-        start, stop = stop, stop + len(detection)
-        near = np.flatnonzero(ious[start:stop] >= minimum)
-        found.append(Overlaps(detection[near], truth[near], ious[start:stop][near]))
-    return _concatenate(found)
+        a, b = detection_areas[detection], truth_areas[truth]
+        possible = (np.minimum(a, b) >= slack * np.maximum(a, b)) | crowd[truth]
+        result[detection[possible]] = True
+    return result
+
+
+def _pair_chunks(num_masks: NDArray[np.int64]) -> Iterator[slice]:
+    """Ranges of whole pairs with about MASKS masks each."""
+    chunk = np.cumsum(num_masks) // MASKS
+    edges = [0, *(np.flatnonzero(np.diff(chunk)) + 1).tolist(), len(num_masks)]
+    return map(slice, edges[:-1], edges[1:])
 
 
 def _combinations(

@@ -202,3 +202,31 @@ def test_finding_ids():
     index, known = find_ids(np.zeros(0, int), np.array([1, 2]))
     assert not known.any()
     assert len(index) == 2
+
+
+def test_what_training_leaves_out_or_mends_evaluation_does_too(annotations, caplog):
+    usable = read(copy.deepcopy(annotations))
+    for key, value in (("bbox", [1, 2, 3]), ("area", float("nan")), ("segmentation", None)):
+        changed = copy.deepcopy(annotations)
+        changed["annotations"][0][key] = value
+        truth = read(changed)
+        assert len(truth.image) == len(usable.image) - (key == "bbox")
+        if key == "area":
+            assert truth.areas[0] == truth.boxes[0, 2] * truth.boxes[0, 3]
+        if key == "segmentation":
+            assert truth.without_mask.tolist()[0]
+    assert "have no usable bbox; left out" in caplog.text
+    assert "have no usable segmentation" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("key", "message"), [("bbox", "'bbox' is not"), ("segmentation", "no 'se")]
+)
+def test_what_no_object_has_is_refused(key, message, annotations):
+    for annotation in annotations["annotations"]:
+        if key == "bbox":
+            annotation["bbox"] = [1, 2]
+        else:
+            del annotation[key]
+    with pytest.raises(DataError, match=message):
+        read(annotations)

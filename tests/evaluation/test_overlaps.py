@@ -5,7 +5,7 @@ import pytest
 from pycocotools import mask as coco_mask
 
 from eql_d2.evaluation import overlaps
-from eql_d2.evaluation.overlaps import box_overlaps, mask_overlaps, shared_pairs
+from eql_d2.evaluation.overlaps import alike, box_overlaps, mask_overlaps, shared_pairs
 
 SIZE = 40
 
@@ -86,6 +86,25 @@ def test_masks(seed):
     assert len(expected) > 3
     assert as_list(found) == expected
     assert asked == np.flatnonzero(np.isin(pairs, truth_pairs)).tolist()  # existing pairs only
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_masks_of_unlike_area_need_no_comparison(seed):
+    pairs, truth_pairs, boxes, truths, crowd = make(seed)
+    detection_rles, truth_rles = rles(boxes), rles(truths)
+    areas = [np.array([coco_mask.area(r) for r in part]) for part in (detection_rles, truth_rles)]
+    near = alike(shared_pairs(pairs, truth_pairs), *areas, crowd, 0.5)
+    found = expected_overlaps(pairs, truth_pairs, detection_rles, truth_rles, crowd, 0.5)
+    assert {d for d, _, _ in found} <= set(np.flatnonzero(near).tolist())
+    assert not near[~np.isin(pairs, truth_pairs)].any()
+
+
+def test_areas_that_are_just_alike():
+    """The areas 100 and 50 may have IoU 0.5; with a crowd any areas may."""
+    shared = shared_pairs(np.zeros(4, int), np.zeros(1, int))
+    areas = np.array([100.0, 50.0, 49.0, 201.0])
+    for crowd, expected in ((False, [True, True, False, False]), (True, [True] * 4)):
+        assert alike(shared, areas, areas[:1], np.array([crowd]), 0.5).tolist() == expected
 
 
 def test_shared_pairs_are_the_intersection():
