@@ -13,7 +13,7 @@ import json
 from collections.abc import Sequence
 
 from eql_d2.command_line import run_tool
-from eql_d2.evaluation.json_file import atomic_text_file
+from eql_d2.files import atomic_text_file
 from eql_d2.submission import validate_results
 from eql_d2.submission.validation import IGNORABLE, MAX_DETECTIONS
 

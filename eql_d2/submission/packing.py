@@ -15,6 +15,7 @@ import numpy as np
 
 from eql_d2.errors import ResultsError, UserError
 from eql_d2.evaluation.ground_truth import find_ids
+from eql_d2.files import atomic_path
 from eql_d2.submission.ap_change import largest_ap_change
 from eql_d2.submission.checked_columns import field, finite_numbers, whole_numbers
 from eql_d2.submission.image_info import ImageInfo, read_image_info
@@ -25,7 +26,6 @@ from eql_d2.submission.submission_file import (
     SUFFIXES,
     RecordFormat,
     SubmissionFile,
-    new_file,
     open_submission,
 )
 from eql_d2.submission.top_scores import TopScores
@@ -126,7 +126,7 @@ def pack_submission(
     )
     style = RecordFormat(tuple(iou_types) or validation.kinds, rounded, float32_scores)
     change = None
-    with new_file(target) as partial:
+    with atomic_path(target) as partial:
         with open_submission(partial, target, style) as file:
             _write(results, info, tops, file, validation.num_records - tops.num_left_out)
         if prove:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-import os
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -15,7 +14,6 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from eql_d2.errors import UserError
 from eql_d2.evaluation.rle import compressed_counts
 from eql_d2.submission.checked_columns import boxes, field
 
@@ -127,25 +125,6 @@ class SubmissionFile:
     def _put(self, data: bytes) -> None:
         self._stream.write(data)
         self.num_bytes += len(data)
-
-
-@contextlib.contextmanager
-def new_file(path: Path) -> Iterator[Path]:
-    """A path to write to, which becomes ``path`` when the block ends without an error.
-
-    Raises:
-        UserError: The disk refuses.
-    """
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield partial
-        partial.replace(path)
-    except OSError as problem:
-        raise UserError(f"{path} cannot be written: {problem.strerror or problem}") from problem
-    finally:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
