@@ -16,6 +16,7 @@ ALLOWED = {
     "data": {"numpy", "torch"},
     "evaluation/benchmark_candidates.py": {"numpy"},
     "evaluation": {"numpy"},
+    "submission": {"numpy"},
     "plotting": {"numpy"},
     "inference": {"numpy", "torch", "torchvision"},
     "engines/tv": {"torch", "torchvision", "numpy", "fvcore", "yaml", "PIL", "pycocotools"},
@@ -36,6 +37,7 @@ ALLOWED_INSIDE = {
     "data": {"pycocotools", "PIL", "orjson"},
     "evaluation/benchmark_candidates.py": {"pycocotools", "lvis", "faster_coco_eval"},
     "evaluation": {"pycocotools", "orjson"},
+    "submission": {"orjson"},
     "plotting": {"matplotlib", "PIL", "pycocotools"},
     "inference": {"pycocotools"},
     "experiment.py": {"matplotlib"},
@@ -49,6 +51,7 @@ BELOW = {
     "data": {"categories"},
     "evaluation/benchmark_candidates.py": {"evaluation"},
     "evaluation": set(),
+    "submission": {"categories", "evaluation"},
     "plotting": {"categories", "data", "evaluation"},
     "inference": set(),
 }
