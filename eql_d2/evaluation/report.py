@@ -18,9 +18,6 @@ from numpy.typing import NDArray
 from eql_d2.evaluation.json_file import atomic_text_file
 from eql_d2.evaluation.precision import UNDEFINED
 
-IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
-# Pixels, both ends inclusive: an object of exactly 32 x 32 is small and medium, as in lvis.
-AREA_RANGES = ((0.0, 1e5**2), (0.0, 32.0**2), (32.0**2, 96.0**2), (96.0**2, 1e5**2))
 AREA_NAMES = ("", "small ", "medium ", "large ")
 GROUP_NAMES = {"r": "rare", "c": "common", "f": "frequent"}
 

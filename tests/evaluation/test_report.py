@@ -9,13 +9,13 @@ import pytest
 from eql_d2.evaluation import evaluate
 from eql_d2.evaluation.precision import UNDEFINED
 from eql_d2.evaluation.report import (
-    IOU_THRESHOLDS,
     METRICS,
     Evaluation,
     describe_support,
     mean_precision,
     summarize,
 )
+from eql_d2.evaluation.thresholds import IOU_THRESHOLDS
 
 NAMES = ["AP", "AP50", "AP75", "APs", "APm", "APl", "APr", "APc", "APf"]
 

@@ -1,0 +1,184 @@
+"""What became of every detection and every object: all that the metrics are computed from.
+
+Matching is done once for each IoU type. Average precision, recall, pooled curves, resampled images:
+each is a pure function of the :class:`Matches`.
+
+Shapes: D detections that take part, G objects, A area ranges, T IoU thresholds, K categories, and
+M of the D detections that overlap an object enough to be matched at the lowest threshold.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eql_d2.evaluation.ground_truth import GroundTruth
+from eql_d2.evaluation.matching import UNMATCHED, match, plan_rounds
+from eql_d2.evaluation.overlaps import Overlaps, box_overlaps, mask_overlaps, shared_pairs
+from eql_d2.evaluation.results import Detections
+from eql_d2.evaluation.rle import annotation_rle
+from eql_d2.evaluation.selection import highest_scores, labelled
+from eql_d2.evaluation.thresholds import AREA_RANGES, IOU_THRESHOLDS, outside
+
+RIGHT, WRONG, NEITHER = 1, 0, -1
+
+
+@dataclass(frozen=True)
+class Matches:
+    """The result of matching, for one IoU type.
+
+    Attributes:
+        num_images: I.
+        num_categories: K.
+        index: (D,) place of each detection in the results file. Detections are sorted by category,
+            then image, then falling score, equal scores in file order.
+        image: (D,) image index, 0..I-1 in the order of sorted ids.
+        category: (D,) category index, 0..K-1 in the order of sorted ids.
+        scores: (D,).
+        counts_unmatched: (A, D) whether the detection is a false positive if it has no match:
+            not where the category is not exhaustively annotated or the area is outside the range.
+        overlapping: (M,) rising indices into the detections.
+        matched: (A, T, M) the object each of them takes, 0..G-1, or UNMATCHED.
+        truth_image: (G,) image index of each object.
+        truth_category: (G,) category index of each object.
+        ignored: (A, G) objects that do not count; whatever takes one is neither right nor wrong.
+    """
+
+    num_images: int
+    num_categories: int
+    index: NDArray[np.int64]
+    image: NDArray[np.int64]
+    category: NDArray[np.int64]
+    scores: NDArray[np.float64]
+    counts_unmatched: NDArray[np.bool_]
+    overlapping: NDArray[np.int64]
+    matched: NDArray[np.int32]
+    truth_image: NDArray[np.int64]
+    truth_category: NDArray[np.int64]
+    ignored: NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    @property
+    def num_truths(self) -> NDArray[np.int64]:
+        """(A, K) objects that count."""
+        size = self.num_categories
+        return np.stack(
+            [np.bincount(self.truth_category[~ignored], minlength=size) for ignored in self.ignored]
+        )
+
+    def outcomes(self, area: int = 0) -> NDArray[np.int8]:
+        """(T, D) RIGHT, WRONG or NEITHER for each detection, in one area range."""
+        matched = self.matched[area]
+        unmatched = np.where(self.counts_unmatched[area], WRONG, NEITHER).astype(np.int8)
+        result = np.repeat(unmatched[None], len(matched), axis=0)
+        taken = np.append(np.where(self.ignored[area], NEITHER, RIGHT), WRONG).astype(np.int8)
+        result[:, self.overlapping] = np.where(
+            matched == UNMATCHED, result[:, self.overlapping], taken[matched]
+        )
+        return result
+
+    def only(self, kept: NDArray[np.bool_]) -> Matches:
+        """The matches of some detections, (D,) True.
+
+        They are what matching these alone would give if in every (image, category) pair they are
+        those of the highest scores, since a detection takes its object before those that follow.
+        """
+        some = kept[self.overlapping]
+        return replace(
+            self,
+            index=self.index[kept],
+            image=self.image[kept],
+            category=self.category[kept],
+            scores=self.scores[kept],
+            counts_unmatched=self.counts_unmatched[:, kept],
+            overlapping=(np.cumsum(kept) - 1)[self.overlapping[some]],
+            matched=self.matched[:, :, some],
+        )
+
+
+def select_detections(
+    truth: GroundTruth, detections: Detections, max_detections: int = 300
+) -> NDArray[np.int64]:
+    """Rising indices of the detections of LVIS AP: limited per image, then only what is labelled.
+
+    The limit is over all categories of an image, before the annotations are looked at.
+    """
+    limited = highest_scores(detections.image, detections.scores, max_detections)
+    return limited[labelled(truth, detections.image[limited], detections.category[limited])]
+
+
+def match_detections(
+    truth: GroundTruth, detections: Detections, iou_type: str, kept: NDArray[np.int64]
+) -> Matches:
+    """Match the detections ``kept`` (rising indices, for example of :func:`select_detections`).
+
+    Args:
+        truth: Annotations; with segmentations for masks.
+        detections: All detections; with masks for masks.
+        iou_type: "bbox" or "segm".
+        kept: Indices of those that take part. Those of zero area are left out.
+    """
+    areas = detections.box_areas if iou_type == "bbox" else detections.mask_areas
+    assert areas is not None
+    kept = kept[(areas[kept] > 0) & np.isfinite(areas[kept])]
+    pairs = detections.category[kept] * len(truth.image_ids) + detections.image[kept]
+    order = np.lexsort((-detections.scores[kept], pairs))
+    kept, pairs = kept[order], pairs[order]
+    plan = plan_rounds(_overlaps(truth, detections, kept, pairs, iou_type), pairs)
+    unusable = truth.ignored if iou_type == "bbox" else truth.ignored | truth.without_mask
+    ignored = np.stack([unusable | outside(truth.areas, limits) for limits in AREA_RANGES])
+    exhaustive = ~np.isin(pairs, truth.not_exhaustive_pairs)
+    by_detection = np.argsort(plan.detection)
+    matched = [
+        match(plan, part, truth.crowd, IOU_THRESHOLDS)[:, by_detection].astype(np.int32)
+        for part in ignored
+    ]
+    return Matches(
+        num_images=len(truth.image_ids),
+        num_categories=len(truth.category_ids),
+        index=kept,
+        image=detections.image[kept],
+        category=detections.category[kept],
+        scores=detections.scores[kept],
+        counts_unmatched=np.stack(
+            [exhaustive & ~outside(areas[kept], limits) for limits in AREA_RANGES]
+        ),
+        overlapping=plan.detection[by_detection],
+        matched=np.stack(matched),
+        truth_image=truth.image,
+        truth_category=truth.category,
+        ignored=ignored,
+    )
+
+
+def _overlaps(
+    truth: GroundTruth,
+    detections: Detections,
+    kept: NDArray[np.int64],
+    pairs: NDArray[np.int64],
+    iou_type: str,
+) -> Overlaps:
+    shared = shared_pairs(pairs, truth.pairs)
+    if iou_type == "bbox":
+        assert detections.boxes is not None
+        boxes = detections.boxes[kept]
+        return box_overlaps(shared, boxes, truth.boxes, truth.crowd, IOU_THRESHOLDS[0])
+    masks, segmentations = detections.masks, truth.segmentations
+    assert masks is not None
+    assert segmentations is not None
+
+    def detection_masks(index: NDArray[np.int64]) -> list[dict[str, Any]]:
+        chosen = kept[index]
+        size = truth.sizes[detections.image[chosen[0]]].tolist()
+        return [{"size": size, "counts": masks[i]} for i in chosen]
+
+    def truth_masks(index: NDArray[np.int64]) -> list[dict[str, Any]]:
+        height, width = truth.sizes[truth.image[index[0]]].tolist()
+        return [annotation_rle(segmentations[i], height, width) for i in index]
+
+    return mask_overlaps(shared, detection_masks, truth_masks, truth.crowd, IOU_THRESHOLDS[0])

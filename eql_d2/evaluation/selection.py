@@ -1,0 +1,79 @@
+"""Which detections take part: the limits of each protocol, and what the annotations can judge.
+
+All limits keep a beginning of the score order of every (image, category) pair, so that detections
+matched together can be reduced to a smaller selection without being matched again.
+"""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eql_d2.evaluation.ground_truth import GroundTruth
+
+logger = logging.getLogger("eql_d2.evaluation")
+
+UNLABELLED_WARNING = 0.99  # share of detections on pairs nobody looked at: ids are likely off
+SHIFT_WARNING = 3  # times as many detections on known pairs after a shift of the category ids
+LEAST_DETECTIONS = 20  # on known pairs after the shift; fewer prove nothing
+
+
+def highest_scores(
+    group: NDArray[np.int64], scores: NDArray[np.float64], limit: int
+) -> NDArray[np.int64]:
+    """Indices, rising, of the ``limit`` highest scores of each group; ties in file order.
+
+    Args:
+        group: (N,) numbers >= 0 of what the limit is for: image, category or pair.
+        scores: (N,).
+        limit: How many of a group are kept.
+    """
+    if len(group) == 0:
+        return np.zeros(0, dtype=np.int64)
+    if int(group.max()) >= len(group):  # few of many numbers
+        group = np.unique(group, return_inverse=True)[1]
+    crowded = np.bincount(group) > limit
+    if not crowded.any():
+        return np.arange(len(scores))
+    index = np.flatnonzero(crowded[group])
+    order = index[np.lexsort((-scores[index], group[index]))]
+    place = np.arange(len(order)) - np.searchsorted(group[order], group[order])
+    kept = np.ones(len(scores), dtype=bool)
+    kept[order[place >= limit]] = False
+    return np.flatnonzero(kept)
+
+
+def labelled(
+    truth: GroundTruth, image: NDArray[np.int64], category: NDArray[np.int64]
+) -> NDArray[np.bool_]:
+    """Whether it is known if each image shows the category beside it."""
+    known = np.concatenate((truth.pairs, truth.negative_pairs))
+    return truth.exhaustive[image] | np.isin(category * len(truth.image_ids) + image, known)
+
+
+def label_warnings(
+    truth: GroundTruth, image: NDArray[np.int64], category: NDArray[np.int64], num_labelled: int
+) -> tuple[str, ...]:
+    """Category ids that are off by one give an AP near zero and no other sign."""
+    lines = []
+    for shift in (-1, 1):
+        shifted = category + shift
+        inside = (shifted >= 0) & (shifted < len(truth.category_ids))
+        would = int(labelled(truth, image[inside], shifted[inside]).sum())
+        if would > max(SHIFT_WARNING * num_labelled, LEAST_DETECTIONS):
+            lines.append(
+                f"{num_labelled} of {len(image)} detections are of categories that are annotated "
+                f"or marked absent in their image; with category ids {shift:+d} it would be "
+                f"{would}; are the category ids shifted by one?"
+            )
+    if not lines and num_labelled < (1 - UNLABELLED_WARNING) * len(image):
+        lines.append(
+            f"{len(image) - num_labelled} of {len(image)} detections are of categories that are "
+            "neither annotated nor marked absent in their image and so do not count; are these "
+            "the category ids of the annotations?"
+        )
+    for line in lines:
+        logger.warning(line)
+    return tuple(lines)
