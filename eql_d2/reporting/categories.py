@@ -112,7 +112,9 @@ def category_table(sides: Sequence[Side], training_images: Mapping[int, int] | N
             both = i in ap[0] and i in ap[1]
             row.append(f"{ap[1][i] - ap[0][i]:+.1f}" if both else "n/a")
         rows.append(row)
-    caption = f"{IOU_TYPES[kind].capitalize()} AP of each category in percent; click a title to sort"
+    caption = (
+        f"{IOU_TYPES[kind].capitalize()} AP of each category in percent; click a title to sort"
+    )
     whole = table(caption, header, rows, sortable=True)
     search = element(
         "input",
