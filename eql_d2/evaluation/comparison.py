@@ -9,10 +9,12 @@ Three sources of noise are kept apart, because each answers another question:
 * **seeds**: the same methods trained again. Welch's t interval over the runs of each side; a side
   of one run cannot tell.
 
-*Images and categories* draws both at once (A. B. Owen, "The pigeonhole bootstrap", Annals of
-Applied Statistics 1 (2007); it errs on the wide side). *All* adds the variance of the seeds to that
-of images and categories. The bootstrap intervals are expanded percentile intervals, see
-:func:`eql_d2.evaluation.intervals.expanded_percentile_interval`.
+*Images and categories* counts both at once by two-way clustering: the variance over images plus
+that over categories, less the part that is in both, which is the variance over images of each
+category's own difference (A. C. Cameron, J. B. Gelbach and D. L. Miller, "Robust Inference With
+Multiway Clustering", Journal of Business & Economic Statistics 29 (2011)); a t interval. *All*
+adds the variance of the seeds. The intervals over images and over categories are expanded
+percentile intervals, see :func:`eql_d2.evaluation.intervals.expanded_percentile_interval`.
 
 In a resampled set, as in any test set, a category without an object drops out of the mean.
 
@@ -124,12 +126,9 @@ def compare_results(
             if isinstance(members, str):
                 undefined[metric] = members
                 continue
-            sides = (ap.full[list(first)][:, members], ap.full[list(second)][:, members])
             generator = np.random.default_rng([resampled.seed, len(differences)])
-            draws = _draw(ap, first, second, members, generator)
-            units = _num_images(ap, members)
-            difference = _difference(metric, sides, draws, units, confidence)
-            differences.append(difference)
+            sides = (list(first), list(second))
+            differences.append(_difference(metric, ap, sides, members, generator, confidence))
     sizes = (len(first), len(second))
     num_samples = next(iter(resampled.ap.values())).drawn.shape[1]
     return Comparison(
@@ -155,67 +154,66 @@ def _members(
     return np.flatnonzero(defined)
 
 
-def _num_images(ap: ResampledAP, members: NDArray[np.int64]) -> int:
+def _difference(
+    metric: str,
+    ap: ResampledAP,
+    sides: tuple[list[int], list[int]],
+    members: NDArray[np.int64],
+    generator: np.random.Generator,
+    confidence: float,
+) -> Difference:
+    draws = _draw(ap, *sides, members, generator)
+    runs = [(100 * ap.full[side][:, members].mean(axis=1)).tolist() for side in sides]
+    means = [float(np.mean(values)) for values in runs]
     image, category = ap.image_category
-    return len(np.unique(image[np.isin(category, members)]))
+    units = (len(np.unique(image[np.isin(category, members)])), len(members))
+    intervals = _intervals(means[1] - means[0], draws, units, welch(*runs), confidence)
+    return Difference(metric, *means, units[1], units[0], intervals)
 
 
 def _draw(
     ap: ResampledAP,
-    first: Sequence[int],
-    second: Sequence[int],
+    first: list[int],
+    second: list[int],
     members: NDArray[np.int64],
     generator: np.random.Generator,
-) -> dict[str, NDArray[np.float64]]:
-    """(R,) differences in percent points under each kind of resampling."""
-    change = ap.full[list(second)].mean(axis=0) - ap.full[list(first)].mean(axis=0)
-    drawn = ap.drawn[list(second)].mean(axis=0) - ap.drawn[list(first)].mean(axis=0)
+) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
+    """Differences in percent points: (R,) over images, (R,) over categories, joint deviation."""
+    change = ap.full[second].mean(axis=0) - ap.full[first].mean(axis=0)
+    drawn = ap.drawn[second].mean(axis=0) - ap.drawn[first].mean(axis=0)
     change, drawn = 100 * change[members], 100 * drawn[:, members]
     size = len(members)
-    times = generator.multinomial(size, np.full(size, 1 / size), len(drawn)).astype(np.float64)
-    return {
-        "images": _weighted_mean(drawn, np.ones_like(drawn)),
-        "categories": times @ change / size,
-        "images and categories": _weighted_mean(drawn, times),
-    }
+    times = generator.multinomial(size, np.full(size, 1 / size), len(drawn))
+    images, categories = _mean_of_defined(drawn, axis=1), times @ change / size
+    variances = np.nanvar(images), np.var(categories)
+    own = drawn - _mean_of_defined(drawn, axis=0)
+    shared = float(_mean_of_defined(own**2, axis=0).sum() / size**2)
+    # Never below either: the part in both is an estimate, too.
+    joint = max(float(variances[0] + variances[1]) - shared, *map(float, variances))
+    return images, categories, joint**0.5
 
 
-def _weighted_mean(
-    values: NDArray[np.float64], weights: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """Mean over the second axis of what is defined; NaN where nothing is."""
-    weights = np.where(np.isnan(values), 0.0, weights)
-    total = weights.sum(axis=1)
-    with np.errstate(invalid="ignore"):
-        return np.where(total > 0, (np.nan_to_num(values) * weights).sum(axis=1) / total, np.nan)
+def _mean_of_defined(values: NDArray[np.float64], axis: int) -> NDArray[np.float64]:
+    """Mean of what is not NaN; NaN where nothing is left."""
+    number = (~np.isnan(values)).sum(axis=axis)
+    return np.where(number > 0, np.nansum(values, axis=axis) / np.maximum(number, 1), np.nan)
 
 
-def _difference(
-    metric: str,
-    sides: tuple[NDArray[np.float64], NDArray[np.float64]],
-    draws: dict[str, NDArray[np.float64]],
-    num_images: int,
+def _intervals(
+    estimate: float,
+    draws: tuple[NDArray[np.float64], NDArray[np.float64], float],
+    units: tuple[int, int],
+    seeds: StandardError | None,
     confidence: float,
-) -> Difference:
-    """Assemble one metric; ``sides`` hold (runs, categories) AP of each side, from 0 to 1."""
-    num_categories = sides[0].shape[1]
-    units = {
-        "images": num_images,
-        "categories": num_categories,
-        "images and categories": min(num_images, num_categories),
-    }
-    intervals: dict[str, Interval | None] = {
-        source: expanded_percentile_interval(draws[source], confidence, units[source])
-        for source in units
-    }
-    runs = [(100 * side.mean(axis=1)).tolist() for side in sides]
-    first, second = (float(np.mean(values)) for values in runs)
-    seeds = welch(*runs)
-    intervals["seeds"] = seeds and seeds.interval(second - first, confidence)
-    both = draws["images and categories"]
-    both = both[np.isfinite(both)]
-    intervals["all"] = None
-    if seeds is not None and units["images and categories"] > 1 and len(both) > 1:
-        noise = StandardError(float(both.std(ddof=1)), units["images and categories"] - 1)
-        intervals["all"] = combine([noise, seeds]).interval(second - first, confidence)
-    return Difference(metric, first, second, num_categories, num_images, intervals)
+) -> dict[str, Interval | None]:
+    """The intervals of all SOURCES; ``units`` are the images and the categories behind a metric."""
+    images, categories, joint = draws
+    known: dict[str, Interval | None] = dict.fromkeys(SOURCES)
+    known["images"] = expanded_percentile_interval(images, confidence, units[0])
+    known["categories"] = expanded_percentile_interval(categories, confidence, units[1])
+    known["seeds"] = seeds and seeds.interval(estimate, confidence)
+    if min(units) > 1:
+        both = StandardError(joint, min(units) - 1)
+        known["images and categories"] = both.interval(estimate, confidence)
+        known["all"] = seeds and combine([both, seeds]).interval(estimate, confidence)
+    return known

@@ -10,7 +10,7 @@ from eql_d2.evaluation.intervals import Interval
 METHODS = {
     "images": "paired bootstrap over images, expanded percentile interval",
     "categories": "bootstrap over categories, expanded percentile interval",
-    "images and categories": "both drawn at once (pigeonhole bootstrap), expanded percentile",
+    "images and categories": "two-way clustering: both variances less the part in both, t interval",
     "seeds": "Welch's t interval over runs",
     "all": "variances of images-and-categories and of seeds added, t with Satterthwaite's degrees",
 }
@@ -82,8 +82,8 @@ def table(comparison: Comparison) -> str:
     columns = [s for s in SOURCES if any(d.intervals[s] for d in comparison.differences)]
     lines = [
         f"A: {first}   B: {second}",
-        f"{comparison.num_images} images, {comparison.num_samples} resampled sets, seed "
-        f"{comparison.seed}; {100 * comparison.confidence:g} % intervals of B - A in percent points",
+        f"{comparison.num_images} images, {comparison.num_samples} resampled sets",
+        f"{100 * comparison.confidence:g} % intervals of B - A in percent points",
         "",
         f"{'':10}{'A':>7}{'B':>7}{'B - A':>8}" + "".join(f"{c:>24}" for c in columns),
     ]

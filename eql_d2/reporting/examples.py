@@ -1,0 +1,235 @@
+"""The best and the worst rare categories, with a picture of what each configuration made of them."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eql_d2.data import DetectionData, ImageRecord, Instance
+from eql_d2.evaluation.record_stream import stream_records
+from eql_d2.plotting.images import read_image
+from eql_d2.plotting.instances import draw_instances
+from eql_d2.plotting.masks import mask_pixels
+from eql_d2.reporting.categories import kind_shown, known_categories
+from eql_d2.reporting.runs import Side
+
+NUM_CATEGORIES = 3  # best and worst each
+LOCATED = 0.5  # box IoU from which a detection is about an object
+LEAST_SCORE = 0.05  # a detection below this is not drawn as an answer
+PICTURE_SIDE = 480  # pixels of the longer side, at most
+CONTEXT = 1.0  # how much of an object's size is shown around it, at least
+
+Record = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A picture: its title, what it says in words, and the image as a data URI."""
+
+    title: str
+    words: str
+    image: str
+
+
+@dataclass(frozen=True)
+class Example:
+    """A category with its numbers, mean over all runs, and pictures of one of its images."""
+
+    category_id: int
+    name: str
+    ap: float
+    ap_of: dict[str, float]
+    test_images: int
+    panels: tuple[Panel, ...]
+
+
+def choose_categories(
+    sides: Sequence[Side], number: int = NUM_CATEGORIES
+) -> tuple[list[int], list[int]]:
+    """Choose the rare categories of highest and lowest AP, mean over configurations.
+
+    Among equals those with more test objects come first: there is more evidence for them. No
+    category is in both lists.
+    """
+    kind = kind_shown(sides)
+    if kind is None:
+        return [], []
+    ap = _mean_ap(sides, kind)
+    categories = known_categories(sides)
+    rare = [i for i in ap if categories[i].group == "r"]
+    best = sorted(rare, key=lambda i: (-ap[i], -categories[i].instances, i))[:number]
+    left = [i for i in rare if i not in best]
+    worst = sorted(left, key=lambda i: (ap[i], -categories[i].instances, i))[:number]
+    return best, worst
+
+
+def _mean_ap(sides: Sequence[Side], kind: str) -> dict[int, float]:
+    each = [side.category_ap(kind) for side in sides]
+    ids = dict.fromkeys(i for values in each for i in values)
+    return {i: fmean(values[i] for values in each if i in values) for i in ids}
+
+
+def make_examples(
+    sides: Sequence[Side], data: DetectionData, category_ids: Sequence[int]
+) -> list[Example]:
+    """Draw one image of each category: ground truth, and the first run of every configuration.
+
+    Args:
+        sides: Configurations; those without a results file have no picture.
+        data: The test images.
+        category_ids: Which categories; those without an object are left out.
+
+    Raises:
+        DataError: An image cannot be read.
+        ResultsError: A results file cannot be read.
+    """
+    kind = kind_shown(sides)
+    assert kind is not None
+    ap, categories = _mean_ap(sides, kind), known_categories(sides)
+    index = {category_id: k for k, category_id in enumerate(data.category_ids)}
+    chosen = {i: _clearest(data.images, index[i]) for i in category_ids if i in index}
+    shown = {i: image for i, image in chosen.items() if image is not None}
+    files = {side.name: next((r.results for r in side.runs if r.results), None) for side in sides}
+    wanted = {image.image_id for image in shown.values()}
+    records = {name: _records(path, wanted) for name, path in files.items() if path is not None}
+    return [
+        Example(
+            category_id=i,
+            name=categories[i].name,
+            ap=ap[i],
+            ap_of={side.name: side.category_ap(kind).get(i, float("nan")) for side in sides},
+            test_images=categories[i].images,
+            panels=_panels(data, image, index[i], records, index),
+        )
+        for i, image in shown.items()
+    ]
+
+
+def _clearest(images: Iterable[ImageRecord], category: int) -> ImageRecord | None:
+    """The image in which an object of the category fills the largest share."""
+    found = [
+        (max(i.bbox[2] * i.bbox[3] for i in own) / (image.height * image.width), image)
+        for image in images
+        if (own := [i for i in image.instances if i.category == category and not i.iscrowd])
+    ]
+    return max(found, key=lambda pair: pair[0])[1] if found else None
+
+
+def _records(path: Path, images: set[int]) -> list[Record]:
+    """The records of some images; the file is never in memory as a whole."""
+    return [
+        record for batch in stream_records(path) for record in batch if record["image_id"] in images
+    ]
+
+
+def _panels(
+    data: DetectionData,
+    image: ImageRecord,
+    category: int,
+    records: Mapping[str, Sequence[Record]],
+    index: Mapping[int, int],
+) -> tuple[Panel, ...]:
+    pixels = read_image(image.path, (image.height, image.width))
+    objects = [i for i in image.instances if i.category == category and not i.iscrowd]
+    window = _window([i.bbox for i in objects], image.height, image.width)
+    truth = _draw(
+        pixels, window, [i.bbox for i in objects], [data.names[category]] * len(objects), None,
+        [i.segmentation for i in objects], [category] * len(objects),
+    )  # fmt: skip
+    count = f"{len(objects)} object{'s' if len(objects) > 1 else ''}, {Path(image.path).name}"
+    panels = [Panel("ground truth", count, truth)]
+    for name, found in records.items():
+        own = [r for r in found if r["image_id"] == image.image_id and r["category_id"] in index]
+        answers = [_answers(own, thing, index, category) for thing in objects]
+        drawn = [best for best, _ in answers if best is not None]
+        classes = [index[record["category_id"]] for record in drawn]
+        picture = _draw(
+            pixels, window, [r["bbox"] for r in drawn], [data.names[k] for k in classes],
+            [r["score"] for r in drawn], [r.get("segmentation") for r in drawn], classes,
+        )  # fmt: skip
+        words = "; ".join(dict.fromkeys(_words(*pair, data.names, index) for pair in answers))
+        panels.append(Panel(name, words, picture))
+    return tuple(panels)
+
+
+def _answers(
+    records: Sequence[Record], thing: Instance, index: Mapping[int, int], category: int
+) -> tuple[Record | None, Record | None]:
+    """The best-scored detection on an object, of any category and of the right one."""
+    here = [
+        record
+        for record in records
+        if record["score"] >= LEAST_SCORE and box_iou(record["bbox"], thing.bbox) >= LOCATED
+    ]
+    right = [record for record in here if index[record["category_id"]] == category]
+    best, own = (max(part, key=lambda r: r["score"], default=None) for part in (here, right))
+    return best, own
+
+
+def _words(
+    best: Record | None, own: Record | None, names: Sequence[str], index: Mapping[int, int]
+) -> str:
+    if best is None:
+        return "not found"
+    if best is own:
+        return f"found, score {best['score']:.2f}"
+    words = f"taken for {names[index[best['category_id']]]}, score {best['score']:.2f}"
+    return words if own is None else f"{words}; as itself {own['score']:.2f}"
+
+
+def box_iou(first: Sequence[float], second: Sequence[float]) -> float:
+    """Intersection over union of two boxes x, y, width, height."""
+    sides = [
+        min(first[i] + first[i + 2], second[i] + second[i + 2]) - max(first[i], second[i])
+        for i in (0, 1)
+    ]
+    inside = max(sides[0], 0.0) * max(sides[1], 0.0)
+    union = first[2] * first[3] + second[2] * second[3] - inside
+    return inside / union if union > 0 else 0.0
+
+
+def _window(boxes: Sequence[Sequence[float]], height: int, width: int) -> tuple[int, ...]:
+    """Left, top, right and bottom of the part of an image around boxes, with their surroundings."""
+    corners = np.array([[x, y, x + w, y + h] for x, y, w, h in boxes])
+    low, high = corners[:, :2].min(axis=0), corners[:, 2:].max(axis=0)
+    reach = max(CONTEXT * float((high - low).max()), 24.0)
+    left, top = np.floor(np.maximum(low - reach, 0)).astype(int)
+    right, bottom = np.ceil(np.minimum(high + reach, (width, height))).astype(int)
+    return int(left), int(top), int(right), int(bottom)
+
+
+def _draw(
+    pixels: NDArray[np.uint8],
+    window: tuple[int, ...],
+    boxes: Sequence[Sequence[float]],
+    names: Sequence[str],
+    scores: Sequence[float] | None,
+    segmentations: Sequence[Any],
+    categories: Sequence[int],
+) -> str:
+    """Draw into the window of an image; the result is a data URI."""
+    left, top, right, bottom = window
+    masks = [mask_pixels(s, *pixels.shape[:2]) for s in segmentations]
+    cut = [None if m is None else m[top:bottom, left:right] for m in masks]
+    moved = [[x - left, y - top, w, h] for x, y, w, h in boxes]
+    part = np.ascontiguousarray(pixels[top:bottom, left:right])
+    return data_uri(draw_instances(part, moved, names, scores, cut, categories=categories))
+
+
+def data_uri(pixels: NDArray[np.uint8]) -> str:
+    """Return (H, W, 3) uint8 RGB as a JPEG of at most PICTURE_SIDE pixels a side, in a data URI."""
+    from PIL import Image
+
+    picture = Image.fromarray(pixels)
+    picture.thumbnail((PICTURE_SIDE, PICTURE_SIDE), Image.Resampling.LANCZOS)
+    file = io.BytesIO()
+    picture.save(file, format="JPEG", quality=88, subsampling=0, optimize=True)
+    return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode('ascii')}"
