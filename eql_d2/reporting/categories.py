@@ -11,7 +11,7 @@ from eql_d2.reporting.markup import Html, element, figure, join, table
 from eql_d2.reporting.runs import IOU_TYPES, CategoryResult, Side
 
 SHAPES = {"r": "triangle", "c": "square", "f": "circle"}
-WIDTH, HEIGHT = 520.0, 300.0
+WIDTH, HEIGHT = 508.0, 300.0
 
 
 def kind_shown(sides: Sequence[Side]) -> str | None:
@@ -112,9 +112,7 @@ def category_table(sides: Sequence[Side], training_images: Mapping[int, int] | N
             both = i in ap[0] and i in ap[1]
             row.append(f"{ap[1][i] - ap[0][i]:+.1f}" if both else "n/a")
         rows.append(row)
-    caption = (
-        f"{IOU_TYPES[kind].capitalize()} AP of each category in percent; click a title to sort"
-    )
+    caption = f"{IOU_TYPES[kind].capitalize()} AP of each category, percent; click a title to sort"
     whole = table(caption, header, rows, sortable=True)
     search = element(
         "input",

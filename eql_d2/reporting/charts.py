@@ -1,4 +1,4 @@
-"""Small SVG charts: scales, axes and marks. Colours are CSS variables, so that they follow the page.
+"""Small SVG charts: scales, axes and marks, in the colours of the page.
 
 Lengths are in the SVG's own pixels; y grows downwards.
 """

@@ -8,9 +8,16 @@ from eql_d2.evaluation.comparison import SOURCES, Comparison, Difference
 from eql_d2.evaluation.comparison_text import METHODS, caveats, verdict
 from eql_d2.reporting.charts import Chart, Scale, nice_range, symbol
 from eql_d2.reporting.markup import Html, element, figure, join, table
+from eql_d2.reporting.runs import IOU_TYPES
 
 SHORT = {"images and categories": "images + categories", "seeds": "seeds", "all": "all"}
-LANE, ROW_GAP, LEFT, WIDTH = 15.0, 20.0, 220.0, 760.0
+LANE, ROW_GAP, LEFT, WIDTH = 15.0, 20.0, 210.0, 1040.0
+
+
+def readable(metric: str) -> str:
+    """Return "box APr" for "bbox/APr"."""
+    kind, _, name = metric.partition("/")
+    return f"{IOU_TYPES.get(kind, kind)} {name}"
 
 
 def comparison_block(comparison: Comparison) -> Html:
@@ -51,7 +58,7 @@ def _sentence(difference: Difference, names: tuple[str, str]) -> Html:
         class_ += " better" if difference.value > 0 else " worse"
     return element(
         "li",
-        f"{difference.metric}: {names[1]} is {abs(difference.value):.2f} {way}; ",
+        f"{readable(difference.metric)}: {names[1]} is {abs(difference.value):.2f} {way}; ",
         element("span", words, class_=class_),
         ".",
     )
@@ -66,7 +73,7 @@ def _picture(comparison: Comparison) -> Html:
     low, high = nice_range([*ends, *(d.value for d in differences)], zero=True)
     bottom = 30 + block * len(differences)
     title = f"{comparison.names[1]} minus {comparison.names[0]}, percent points"
-    x = Scale(low, high, LEFT, WIDTH - 60)
+    x = Scale(low, high, LEFT, WIDTH - 20)
     chart = Chart(WIDTH, bottom + 30, title, x, Scale(0, 1, bottom, 30))
     chart.text(0, 14, title, "heading start")
     for tick in x.ticks(8):
@@ -76,13 +83,16 @@ def _picture(comparison: Comparison) -> Html:
         top = 30 + block * number
         _lanes(chart, difference, sources, top + ROW_GAP / 2)
         if number:
-            chart.line(0, top, WIDTH - 60, top, "grid")
-    caption = "Each line is an interval of the difference for one source of noise; 0 is no change."
+            chart.line(0, top, WIDTH - 20, top, "grid")
+    caption = (
+        "A line is the interval of the difference for one source of noise; in blue all together."
+    )
     return figure(chart.draw(), caption)
 
 
 def _lanes(chart: Chart, difference: Difference, sources: Sequence[str], top: float) -> None:
-    chart.text(0, top + LANE * len(sources) / 2 + 4, difference.metric, "value start")
+    name = readable(difference.metric)
+    chart.text(0, top + LANE * len(sources) / 2 + 4, name, "value start")
     for lane, source in enumerate(sources):
         at = top + LANE * (lane + 0.5)
         interval = difference.intervals[source]
@@ -92,7 +102,7 @@ def _lanes(chart: Chart, difference: Difference, sources: Sequence[str], top: fl
             continue
         class_ = "s0" if source in SHORT and source != "seeds" else "s6"
         chart.line(chart.x(interval.low), at, chart.x(interval.high), at, f"interval {class_}")
-        tip = f"{difference.metric}, {source}: {interval.low:+.2f} to {interval.high:+.2f}"
+        tip = f"{name}, {source}: {interval.low:+.2f} to {interval.high:+.2f}"
         chart.parts.append(symbol(chart.x(difference.value), at, class_, "circle", tip, 3.6))
 
 
@@ -100,7 +110,7 @@ def _table(comparison: Comparison) -> Html:
     sources = [s for s in SOURCES if any(d.intervals[s] for d in comparison.differences)]
     rows = []
     for d in comparison.differences:
-        cells = [d.metric, f"{d.first:.2f}", f"{d.second:.2f}", f"{d.value:+.2f}"]
+        cells = [readable(d.metric), f"{d.first:.2f}", f"{d.second:.2f}", f"{d.value:+.2f}"]
         for source in sources:
             interval = d.intervals[source]
             cells.append(
@@ -108,7 +118,7 @@ def _table(comparison: Comparison) -> Html:
             )
         rows.append([*cells, verdict(d)[0]])
     for metric, why in comparison.undefined.items():
-        rows.append([metric, *["n/a"] * (3 + len(sources)), why])
+        rows.append([readable(metric), *["n/a"] * (3 + len(sources)), why])
     header = ["metric", *comparison.names, "difference", *sources, "in words"]
     caption = f"{comparison.names[1]} minus {comparison.names[0]} in percent points"
     return element(

@@ -13,7 +13,7 @@ from eql_d2.reporting.markup import Html, element, figure, join
 from eql_d2.reporting.runs import Side
 
 MOST_POINTS = 300  # of a line: more cannot be seen at this size
-WIDTH, HEIGHT = 345.0, 210.0
+WIDTH, HEIGHT = 332.0, 210.0
 
 
 def loss_curves(sides: Sequence[Side]) -> Html | None:
@@ -49,9 +49,8 @@ def _panel(logs: Sequence[tuple[int, str, list[Record]]], key: str) -> Html:
     # The first records of a loss may be far above the rest; the smoothed line sets the limits.
     smoothed = [v for *_, means in lines for v in means.tolist()]
     low, high = nice_range(smoothed, zero=True)
-    chart = Chart(
-        WIDTH, HEIGHT, PANELS[key], Scale(0, max(last, 1.0), 44, WIDTH - 12), Scale(low, high, 168, 34)
-    )  # fmt: skip
+    across = Scale(0, max(last, 1.0), 44, WIDTH - 12)
+    chart = Chart(WIDTH, HEIGHT, PANELS[key], across, Scale(low, high, HEIGHT - 42, 34))
     chart.text(0, 14, PANELS[key], "heading start")
     chart.axes("iteration", x_ticks=4)
     for index, x, y, means in lines:

@@ -1,10 +1,11 @@
-"""The best and the worst rare categories, with a picture of what each configuration made of them."""
+"""The best and the worst rare categories, with pictures of what was made of them."""
 
 from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -23,8 +24,8 @@ from eql_d2.reporting.runs import Side
 
 NUM_CATEGORIES = 3  # best and worst each
 LOCATED = 0.5  # box IoU from which a detection is about an object
-LEAST_SCORE = 0.05  # a detection below this is not drawn as an answer
 PICTURE_SIDE = 480  # pixels of the longer side, at most
+LEAST_SIDE = 340  # smaller ones are enlarged, so that labels can be read
 CONTEXT = 1.0  # how much of an object's size is shown around it, at least
 
 Record = Mapping[str, Any]
@@ -78,7 +79,7 @@ def _mean_ap(sides: Sequence[Side], kind: str) -> dict[int, float]:
 
 
 def make_examples(
-    sides: Sequence[Side], data: DetectionData, category_ids: Sequence[int]
+    sides: Sequence[Side], data: DetectionData, category_ids: Sequence[int], *, found: bool
 ) -> list[Example]:
     """Draw one image of each category: ground truth, and the first run of every configuration.
 
@@ -86,6 +87,8 @@ def make_examples(
         sides: Configurations; those without a results file have no picture.
         data: The test images.
         category_ids: Which categories; those without an object are left out.
+        found: Take the image in which the category is detected with the highest score, mean over
+            configurations; else, and among equals, that in which its object is largest.
 
     Raises:
         DataError: An image cannot be read.
@@ -95,46 +98,73 @@ def make_examples(
     assert kind is not None
     ap, categories = _mean_ap(sides, kind), known_categories(sides)
     index = {category_id: k for k, category_id in enumerate(data.category_ids)}
-    chosen = {i: _clearest(data.images, index[i]) for i in category_ids if i in index}
-    shown = {i: image for i, image in chosen.items() if image is not None}
+    images = {i: _images_with(data.images, index[i]) for i in category_ids if i in index}
     files = {side.name: next((r.results for r in side.runs if r.results), None) for side in sides}
-    wanted = {image.image_id for image in shown.values()}
-    records = {name: _records(path, wanted) for name, path in files.items() if path is not None}
-    return [
-        Example(
-            category_id=i,
-            name=categories[i].name,
-            ap=ap[i],
-            ap_of={side.name: side.category_ap(kind).get(i, float("nan")) for side in sides},
-            test_images=categories[i].images,
-            panels=_panels(data, image, index[i], records, index),
+    wanted = {image.image_id for some in images.values() for image in some}
+    records = {
+        name: _records(path, wanted, index) for name, path in files.items() if path is not None
+    }
+    examples = []
+    for i, some in images.items():
+        if not some:
+            continue
+        image = max(some, key=lambda m: _mean_score(m, i, index, records)) if found else some[0]
+        examples.append(
+            Example(
+                category_id=i,
+                name=categories[i].name,
+                ap=ap[i],
+                ap_of={side.name: side.category_ap(kind).get(i, math.nan) for side in sides},
+                test_images=categories[i].images,
+                panels=_panels(data, image, index[i], records, index),
+            )
         )
-        for i, image in shown.items()
-    ]
+    return examples
 
 
-def _clearest(images: Iterable[ImageRecord], category: int) -> ImageRecord | None:
-    """The image in which an object of the category fills the largest share."""
+def _images_with(images: Iterable[ImageRecord], category: int) -> list[ImageRecord]:
+    """The images with an object of the category, where it fills the largest share first."""
     found = [
         (max(i.bbox[2] * i.bbox[3] for i in own) / (image.height * image.width), image)
         for image in images
         if (own := [i for i in image.instances if i.category == category and not i.iscrowd])
     ]
-    return max(found, key=lambda pair: pair[0])[1] if found else None
+    return [image for _, image in sorted(found, key=lambda pair: -pair[0])]
 
 
-def _records(path: Path, images: set[int]) -> list[Record]:
-    """The records of some images; the file is never in memory as a whole."""
-    return [
-        record for batch in stream_records(path) for record in batch if record["image_id"] in images
-    ]
+def _mean_score(
+    image: ImageRecord,
+    category_id: int,
+    index: Mapping[int, int],
+    records: Mapping[str, Mapping[int, Sequence[Record]]],
+) -> float:
+    """Score with which the objects of a category are found, mean over objects and sides."""
+    k = index[category_id]
+    scores = []
+    for by_image in records.values():
+        here = by_image.get(image.image_id, ())
+        for thing in image.instances:
+            if thing.category == k and not thing.iscrowd:
+                own, _ = _answers(here, thing, index, k)
+                scores.append(0.0 if own is None else own["score"])
+    return fmean(scores) if scores else 0.0
+
+
+def _records(path: Path, images: set[int], category_ids: Container[int]) -> dict[int, list[Record]]:
+    """The records of some images, by image; the file is never in memory as a whole."""
+    found: dict[int, list[Record]] = {}
+    for batch in stream_records(path):
+        for record in batch:
+            if record["image_id"] in images and record["category_id"] in category_ids:
+                found.setdefault(record["image_id"], []).append(record)
+    return found
 
 
 def _panels(
     data: DetectionData,
     image: ImageRecord,
     category: int,
-    records: Mapping[str, Sequence[Record]],
+    records: Mapping[str, Mapping[int, Sequence[Record]]],
     index: Mapping[int, int],
 ) -> tuple[Panel, ...]:
     pixels = read_image(image.path, (image.height, image.width))
@@ -146,10 +176,10 @@ def _panels(
     )  # fmt: skip
     count = f"{len(objects)} object{'s' if len(objects) > 1 else ''}, {Path(image.path).name}"
     panels = [Panel("ground truth", count, truth)]
-    for name, found in records.items():
-        own = [r for r in found if r["image_id"] == image.image_id and r["category_id"] in index]
-        answers = [_answers(own, thing, index, category) for thing in objects]
-        drawn = [best for best, _ in answers if best is not None]
+    for name, by_image in records.items():
+        here = by_image.get(image.image_id, ())
+        answers = [_answers(here, thing, index, category) for thing in objects]
+        drawn = [r for own, best in answers if (r := own or best) is not None]
         classes = [index[record["category_id"]] for record in drawn]
         picture = _draw(
             pixels, window, [r["bbox"] for r in drawn], [data.names[k] for k in classes],
@@ -163,26 +193,23 @@ def _panels(
 def _answers(
     records: Sequence[Record], thing: Instance, index: Mapping[int, int], category: int
 ) -> tuple[Record | None, Record | None]:
-    """The best-scored detection on an object, of any category and of the right one."""
-    here = [
-        record
-        for record in records
-        if record["score"] >= LEAST_SCORE and box_iou(record["bbox"], thing.bbox) >= LOCATED
-    ]
+    """The best-scored detection on an object: of its own category, and of any."""
+    here = [record for record in records if box_iou(record["bbox"], thing.bbox) >= LOCATED]
     right = [record for record in here if index[record["category_id"]] == category]
-    best, own = (max(part, key=lambda r: r["score"], default=None) for part in (here, right))
-    return best, own
+    own, best = (max(part, key=lambda r: r["score"], default=None) for part in (right, here))
+    return own, best
 
 
 def _words(
-    best: Record | None, own: Record | None, names: Sequence[str], index: Mapping[int, int]
+    own: Record | None, best: Record | None, names: Sequence[str], index: Mapping[int, int]
 ) -> str:
     if best is None:
         return "not found"
-    if best is own:
-        return f"found, score {best['score']:.2f}"
-    words = f"taken for {names[index[best['category_id']]]}, score {best['score']:.2f}"
-    return words if own is None else f"{words}; as itself {own['score']:.2f}"
+    other = f"{names[index[best['category_id']]]}, score {best['score']:.2f}"
+    if own is None:
+        return f"taken for {other}"
+    found = f"found, score {own['score']:.2f}"
+    return found if best["score"] <= own["score"] else f"{found}; ahead of it {other}"
 
 
 def box_iou(first: Sequence[float], second: Sequence[float]) -> float:
@@ -221,7 +248,10 @@ def _draw(
     cut = [None if m is None else m[top:bottom, left:right] for m in masks]
     moved = [[x - left, y - top, w, h] for x, y, w, h in boxes]
     part = np.ascontiguousarray(pixels[top:bottom, left:right])
-    return data_uri(draw_instances(part, moved, names, scores, cut, categories=categories))
+    scale = max(1, -(-LEAST_SIDE // max(part.shape)))
+    return data_uri(
+        draw_instances(part, moved, names, scores, cut, categories=categories, scale=scale)
+    )
 
 
 def data_uri(pixels: NDArray[np.uint8]) -> str:

@@ -150,18 +150,19 @@ def _sections(
 
 def _examples(sides: Sequence[Side], data: DetectionData) -> Html | None:
     best, worst = choose_categories(sides)
-    made = {e.category_id: e for e in make_examples(sides, data, [*best, *worst])} if best else {}
     blocks = []
-    for title, ids in (("Best", best), ("Worst", worst)):
-        shown = [_example(made[i]) for i in ids if i in made]
+    for title, ids, found in (("Best", best, True), ("Worst", worst, False)):
+        shown = [_example(e) for e in make_examples(sides, data, ids, found=found)] if ids else []
         if shown:
             blocks += [element("h3", title), *shown]
     if not blocks:
         return None
     note = (
-        "For each category the image in which its object is largest. Beside the ground truth: the "
-        "best-scored detection on each object, whatever its category, from the first run of each "
-        "configuration."
+        "Of the best categories the image in which they are found with the highest score, of the "
+        "worst the one with the largest object. Beside the ground truth the best-scored detection "
+        "of the category on each object, or, where there is none, of any category; from the first "
+        "run of each configuration. AP ranks the detections of one category among themselves: it "
+        "can be high although another category scores higher on the same object."
     )
     return join([element("p", note, class_="note"), *blocks])
 

@@ -82,7 +82,7 @@ def _run_row(run: Run, kind: str, names: Sequence[str]) -> list[str]:
 
 
 def metric_chart(sides: Sequence[Side]) -> Html:
-    """Return AP and its groups as dots on a line, a panel a kind: large is the mean, faint a run."""
+    """Return AP and its groups as marks on a line, a panel a kind."""
     panels = [_panel(sides, kind) for kind, names in kinds_of(sides).items() if "AP" in names]
     keys = legend([(*series_mark(i), side.name) for i, side in enumerate(sides)])
     caption = "Average precision over all, rare, common and frequent categories."
@@ -98,9 +98,9 @@ def _panel(sides: Sequence[Side], kind: str) -> Html:
     lane = max(11.0, min(16.0, 36.0 / len(sides)))
     row = max(ROW, lane * len(sides) + 14)
     bottom = 26 + row * len(names)
-    x = Scale(0.0, nice_range(values, zero=True)[1], 52, 500)
+    x = Scale(0.0, nice_range(values, zero=True)[1], 52, 462)
     title = f"{IOU_TYPES.get(kind, kind)} average precision, percent"
-    chart = Chart(530, bottom + 24, title, x, Scale(0, 1, bottom, bottom))
+    chart = Chart(508, bottom + 24, title, x, Scale(0, 1, bottom, bottom))
     chart.text(0, 12, title, "heading start")
     for tick in x.ticks(6):
         chart.line(x(tick), 24, x(tick), bottom, "grid")
@@ -112,7 +112,7 @@ def _panel(sides: Sequence[Side], kind: str) -> Html:
             at = middle + (index - (len(sides) - 1) / 2) * lane
             _dots(chart, side, side.values(f"{kind}/{name}"), index, at, f"{side.name} {name}")
         if number:
-            chart.line(0, 26 + row * number, 500, 26 + row * number, "grid")
+            chart.line(0, 26 + row * number, 462, 26 + row * number, "grid")
     return chart.draw()
 
 
