@@ -26,7 +26,10 @@ logger = logging.getLogger("eql_d2.evaluation")
 
 
 def read_ground_truth(
-    annotations: str | os.PathLike[str] | dict[str, Any], *, need_masks: bool
+    annotations: str | os.PathLike[str] | dict[str, Any],
+    *,
+    need_masks: bool,
+    keep_empty: bool = False,
 ) -> GroundTruth:
     """Read annotations from a file or a parsed json.
 
@@ -36,6 +39,11 @@ def read_ground_truth(
     As in the official LVIS code, objects with an area of zero and objects of unknown images or
     categories do not take part, ``ignore`` is honoured and ``iscrowd`` is not. Only where no
     image has LVIS fields, ``iscrowd`` means what it means in COCO.
+
+    Args:
+        annotations: File, or its parsed json.
+        need_masks: Read the segmentations too.
+        keep_empty: Keep objects with an area of zero, which count in COCO.
 
     Raises:
         DataError: The annotations lack what is needed; all problems of a kind are told at once.
@@ -49,7 +57,7 @@ def read_ground_truth(
         what = "images have no neg_category_ids: taken as exhaustively annotated"
         logger.info("%s: %d of %d %s", subject, exhaustive.sum(), len(images), what)
     ids = (image_ids, category_ids)
-    objects = _read_objects(parts["annotations"], subject, *ids, need_masks=need_masks)
+    objects = _read_objects(parts["annotations"], subject, *ids, need_masks, keep_empty)
     crowd = objects.pop("crowd") & exhaustive.all()
     objects["ignored"] |= crowd
     return GroundTruth(
@@ -166,8 +174,8 @@ def _read_objects(
     subject: str,
     image_ids: NDArray[np.int64],
     category_ids: NDArray[np.int64],
-    *,
     need_masks: bool,
+    keep_empty: bool,
 ) -> dict[str, Any]:
     """The columns of ``annotations``, only of objects that take part."""
     problems = Problems(subject, "annotations", len(records), DataError)
@@ -187,7 +195,7 @@ def _read_objects(
     category, known_category = find_ids(category_ids, category_id)
     known = known_image & known_category
     _warn(subject, ~known, "name an unknown image or category; left out")
-    kept = np.flatnonzero(known & (area > 0))
+    kept = np.flatnonzero(known & ((area > 0) | keep_empty))
     kept_segmentations = None if segmentations is None else [segmentations[i] for i in kept]
     return {
         "image": image[kept],

@@ -24,52 +24,83 @@ Corners, all as in lvis 0.5.3 unless said otherwise:
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from eql_d2.errors import UserError
 from eql_d2.evaluation.annotations import read_ground_truth
 from eql_d2.evaluation.ground_truth import GROUPS
+from eql_d2.evaluation.image_lists import find_images
 from eql_d2.evaluation.report import Evaluation
 from eql_d2.evaluation.results import read_results
-from eql_d2.evaluation.scoring import evaluate_arrays
+from eql_d2.evaluation.scoring import METRICS, evaluate_arrays
 
-IOU_TYPES = ("bbox", "segm")
+IOU_TYPES = ("bbox", "segm", "boundary")
+DEFAULT_IOU_TYPES = ("bbox", "segm")
+NOT_COCO = (
+    "the metric 'coco' is for exhaustively annotated data; these annotations have neg_category_ids "
+    "(LVIS), where it would count unlabelled objects as mistakes"
+)
 
 
 def evaluate(
     annotations: str | os.PathLike[str] | dict[str, Any],
     results: str | os.PathLike[str] | Sequence[dict[str, Any]],
     *,
-    iou_types: Sequence[str] = IOU_TYPES,
+    iou_types: Sequence[str] = DEFAULT_IOU_TYPES,
+    metrics: Sequence[str] = ("ap",),
     groups: Sequence[str] | Mapping[int, str] | None = None,
     max_detections: int = 300,
+    max_per_category: int = 10_000,
+    image_ids: Iterable[int] | None = None,
 ) -> Evaluation:
     """Score a results file against COCO or LVIS annotations.
 
     Args:
         annotations: File, or its parsed json.
         results: File, or its records. Neither is changed.
-        iou_types: "bbox", "segm" or both.
+        iou_types: "bbox", "segm", "boundary" (the smaller of mask and boundary IoU).
+        metrics: Some of "ap", "ar", "fixed", "pool", "agnostic", "coco", "proposals"; see
+            :mod:`eql_d2.evaluation.summaries`. "fixed" of "boundary" is the 2021 challenge.
         groups: "r", "c" or "f" for each category, in the order of sorted ids or by category id;
             None takes the annotations' ``frequency``. Without both, APr, APc and APf are undefined.
         max_detections: Highest scores of an image that count, over all categories.
+        max_per_category: Highest scores of a category that count for AP_fixed and AP_pool.
+        image_ids: Evaluate on these images alone (LVIS minival); None is all.
 
     Raises:
         DataError: The annotations cannot be used.
         ResultsError: The results do not fit the annotations.
         UserError: Another argument is wrong.
     """
-    if isinstance(iou_types, str) or not iou_types or not set(iou_types) <= set(IOU_TYPES):
-        raise UserError(f"iou_types must be some of {IOU_TYPES}, got {iou_types!r}")
-    if max_detections < 1:
-        raise UserError(f"max_detections must be at least 1, got {max_detections}")
-    truth = read_ground_truth(annotations, need_masks="segm" in iou_types)
+    _check_names("iou_types", iou_types, IOU_TYPES)
+    _check_names("metrics", metrics, METRICS)
+    for name, limit in (("max_detections", max_detections), ("max_per_category", max_per_category)):
+        if limit < 1:
+            raise UserError(f"{name} must be at least 1, got {limit}")
+    masks = ["segm"] if {"segm", "boundary"} & set(iou_types) else []
+    boxes = ["bbox"] if "bbox" in iou_types or "proposals" in metrics else []
+    truth = read_ground_truth(annotations, need_masks=bool(masks), keep_empty="coco" in metrics)
+    if "coco" in metrics and not truth.exhaustive.all():
+        raise UserError(NOT_COCO)
     if groups is not None:
         truth = replace(truth, groups=_groups(groups, truth.category_ids.tolist()))
-    detections = read_results(results, truth, iou_types)
-    return evaluate_arrays(truth, detections, iou_types, max_detections)
+    images = None if image_ids is None else find_images(truth.image_ids, image_ids)
+    return evaluate_arrays(
+        truth,
+        read_results(results, truth, [*boxes, *masks]),
+        iou_types,
+        max_detections,
+        metrics=metrics,
+        max_per_category=max_per_category,
+        images=images,
+    )
+
+
+def _check_names(argument: str, names: Sequence[str], known: Sequence[str]) -> None:
+    if isinstance(names, str) or not names or not set(names) <= set(known):
+        raise UserError(f"{argument} must be some of {tuple(known)}, got {names!r}")
 
 
 def _groups(

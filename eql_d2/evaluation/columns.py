@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import chain
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -16,14 +17,37 @@ LARGEST_INTEGER = 2**62
 
 
 class Problems:
-    """Collects what is wrong with ``total`` records, to be told in one exception."""
+    """Collects what is wrong with ``total`` records, to be told in one exception.
+
+    Attributes:
+        total: Records in all; may grow while records arrive in batches.
+        first: The number of the first record of the batch whose problems are added.
+    """
 
     def __init__(self, subject: str, records: str, total: int, error: type[UserError]) -> None:
         self.subject = subject
         self.records = records
         self.total = total
+        self.first = 0
         self.error = error
-        self.lines: list[str] = []
+        self._found: dict[str, tuple[int, list[str]]] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._found)
+
+    @property
+    def count(self) -> int:
+        """Problems noted; a record counts once for each kind."""
+        return sum(count for count, _ in self._found.values())
+
+    @property
+    def lines(self) -> list[str]:
+        """One line for each kind of problem: how many records, and the first of them."""
+        return [
+            f"{count} of {self.total} {self.records}: {what} "
+            f"({', '.join(examples)}{', ...' if count > NUM_EXAMPLES else ''})"
+            for what, (count, examples) in self._found.items()
+        ]
 
     def add(
         self, what: str, where: Sequence[int] | NDArray[Any], example: Callable[[int], object]
@@ -31,15 +55,18 @@ class Problems:
         """Note ``what`` is wrong with the records at the indices ``where``, which may be none."""
         if len(where) == 0:
             return
-        shown = ", ".join(
-            f"number {index}: {_short(example(int(index)))}" for index in where[:NUM_EXAMPLES]
-        )
-        more = ", ..." if len(where) > NUM_EXAMPLES else ""
-        self.lines.append(f"{len(where)} of {self.total} {self.records}: {what} ({shown}{more})")
+        count, examples = self._found.get(what, (0, []))
+        shown = where[: NUM_EXAMPLES - len(examples)]
+        new = [f"number {self.first + int(i)}: {_short(example(int(i)))}" for i in shown]
+        self._found[what] = (count + len(where), examples + new)
+
+    def absorb(self, other: Problems) -> None:
+        """Note the problems of ``other``, which are of other kinds."""
+        self._found |= other._found
 
     def raise_if_any(self) -> None:
         """Raise the exception if a problem was noted."""
-        if self.lines:
+        if self:
             raise self.error(f"{self.subject}:\n" + "\n".join(f"  - {line}" for line in self.lines))
 
 
@@ -53,7 +80,7 @@ def column(
 ) -> list[Any] | None:
     """``[record[key] for record in records]``, or None with the offenders noted."""
     try:
-        return [record[key] for record in records]
+        return list(map(itemgetter(key), records))
     except (KeyError, TypeError, IndexError):
         lacking = [i for i, r in enumerate(records) if not isinstance(r, dict) or key not in r]
         problems.add(f"no {key!r}{reason}", lacking, lambda i: records[i])

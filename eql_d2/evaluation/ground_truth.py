@@ -7,7 +7,7 @@ categories and, inside each, through the images in the order of the official eva
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -60,6 +60,21 @@ class GroundTruth:
     def pairs(self) -> NDArray[np.int64]:
         """(G,) the pair of each object."""
         return self.category * len(self.image_ids) + self.image
+
+    def take(self, objects: NDArray[np.int64]) -> GroundTruth:
+        """The same images and categories with some of the objects, in the order of the indices."""
+        segmentations = self.segmentations
+        return replace(
+            self,
+            image=self.image[objects],
+            category=self.category[objects],
+            boxes=self.boxes[objects],
+            areas=self.areas[objects],
+            ignored=self.ignored[objects],
+            crowd=self.crowd[objects],
+            without_mask=self.without_mask[objects],
+            segmentations=None if segmentations is None else [segmentations[i] for i in objects],
+        )
 
 
 def find_ids(

@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from eql_d2.evaluation.boundary import boundary_overlaps
 from eql_d2.evaluation.ground_truth import GroundTruth
-from eql_d2.evaluation.matching import UNMATCHED, match, plan_rounds
+from eql_d2.evaluation.matching import UNMATCHED, Rounds, match, plan_rounds
 from eql_d2.evaluation.overlaps import Overlaps, box_overlaps, mask_overlaps, shared_pairs
 from eql_d2.evaluation.results import Detections
 from eql_d2.evaluation.rle import annotation_rle
@@ -62,6 +63,12 @@ class Matches:
 
     def __len__(self) -> int:
         return len(self.scores)
+
+    @property
+    def place(self) -> NDArray[np.int64]:
+        """(D,) place of each detection among those of its image and category, by score."""
+        pairs = self.category * self.num_images + self.image
+        return np.arange(len(pairs)) - np.searchsorted(pairs, pairs)
 
     @property
     def num_truths(self) -> NDArray[np.int64]:
@@ -113,46 +120,66 @@ def select_detections(
 
 
 def match_detections(
-    truth: GroundTruth, detections: Detections, iou_type: str, kept: NDArray[np.int64]
+    truth: GroundTruth,
+    detections: Detections,
+    iou_type: str,
+    kept: NDArray[np.int64],
+    *,
+    one_category: bool = False,
+    keep_empty: bool = False,
 ) -> Matches:
     """Match the detections ``kept`` (rising indices, for example of :func:`select_detections`).
 
     Args:
         truth: Annotations; with segmentations for masks.
         detections: All detections; with masks for masks.
-        iou_type: "bbox" or "segm".
+        iou_type: "bbox", "segm", or "boundary" for the smaller of mask and boundary IoU.
         kept: Indices of those that take part. Those of zero area are left out.
+        one_category: Match across categories, as if all were one; objects and equal scores are in
+            the order of their categories. What is exhaustively annotated stays as it is.
+        keep_empty: Keep detections of zero area, as pycocotools does.
     """
     areas = detections.box_areas if iou_type == "bbox" else detections.mask_areas
     assert areas is not None
-    kept = kept[(areas[kept] > 0) & np.isfinite(areas[kept])]
-    pairs = detections.category[kept] * len(truth.image_ids) + detections.image[kept]
-    order = np.lexsort((-detections.scores[kept], pairs))
-    kept, pairs = kept[order], pairs[order]
+    kept = kept[np.isfinite(areas[kept]) & ((areas[kept] > 0) | keep_empty)]
+    category = detections.category[kept]
+    pairs = category * len(truth.image_ids) + detections.image[kept]
+    exhaustive = ~np.isin(pairs, truth.not_exhaustive_pairs)
+    ties = pairs
+    if one_category:
+        truth = truth.take(np.argsort(truth.category, kind="stable"))
+        truth = replace(truth, category=np.zeros_like(truth.category))
+        category, pairs = np.zeros_like(category), detections.image[kept]
+    order = np.lexsort((ties, -detections.scores[kept], pairs))
+    kept, pairs, exhaustive = kept[order], pairs[order], exhaustive[order]
     plan = plan_rounds(_overlaps(truth, detections, kept, pairs, iou_type), pairs)
     unusable = truth.ignored if iou_type == "bbox" else truth.ignored | truth.without_mask
     ignored = np.stack([unusable | outside(truth.areas, limits) for limits in AREA_RANGES])
-    exhaustive = ~np.isin(pairs, truth.not_exhaustive_pairs)
-    by_detection = np.argsort(plan.detection)
-    matched = [
-        match(plan, part, truth.crowd, IOU_THRESHOLDS)[:, by_detection].astype(np.int32)
-        for part in ignored
-    ]
     return Matches(
         num_images=len(truth.image_ids),
-        num_categories=len(truth.category_ids),
+        num_categories=1 if one_category else len(truth.category_ids),
         index=kept,
         image=detections.image[kept],
-        category=detections.category[kept],
+        category=category[order],
         scores=detections.scores[kept],
         counts_unmatched=np.stack(
             [exhaustive & ~outside(areas[kept], limits) for limits in AREA_RANGES]
         ),
-        overlapping=plan.detection[by_detection],
-        matched=np.stack(matched),
+        overlapping=np.sort(plan.detection),
+        matched=_match_areas(plan, ignored, truth.crowd),
         truth_image=truth.image,
         truth_category=truth.category,
         ignored=ignored,
+    )
+
+
+def _match_areas(
+    plan: Rounds, ignored: NDArray[np.bool_], crowd: NDArray[np.bool_]
+) -> NDArray[np.int32]:
+    """(A, T, M) what each overlapping detection takes, in the order of the detections."""
+    order = np.argsort(plan.detection)
+    return np.stack(
+        [match(plan, part, crowd, IOU_THRESHOLDS)[:, order].astype(np.int32) for part in ignored]
     )
 
 
@@ -181,4 +208,7 @@ def _overlaps(
         height, width = truth.sizes[truth.image[index[0]]].tolist()
         return [annotation_rle(segmentations[i], height, width) for i in index]
 
-    return mask_overlaps(shared, detection_masks, truth_masks, truth.crowd, IOU_THRESHOLDS[0])
+    found = mask_overlaps(shared, detection_masks, truth_masks, truth.crowd, IOU_THRESHOLDS[0])
+    if iou_type == "segm":
+        return found
+    return boundary_overlaps(found, detection_masks, truth_masks, truth.crowd, IOU_THRESHOLDS[0])

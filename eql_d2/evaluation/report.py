@@ -1,6 +1,6 @@
 """The numbers of an evaluation, how many categories stand behind each, and the files made of them.
 
-Shapes: T IoU thresholds, K categories; A areas (all, small, medium, large).
+Shapes: A areas (all, small, medium, large), T IoU thresholds, K categories.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import csv
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +24,7 @@ GROUP_NAMES = {"r": "rare", "c": "common", "f": "frequent"}
 
 @dataclass(frozen=True)
 class Metric:
-    """Which part of the precision array a metric is the mean of."""
+    """Which part of the precision or recall arrays a metric is the mean of."""
 
     name: str
     threshold: int | None = None  # index into IOU_THRESHOLDS; None is all
@@ -43,11 +43,28 @@ METRICS = (
     Metric("APc", group="c"),
     Metric("APf", group="f"),
 )
+RECALLS = (
+    Metric("AR"),
+    Metric("ARs", area=1),
+    Metric("ARm", area=2),
+    Metric("ARl", area=3),
+    Metric("ARr", group="r"),
+    Metric("ARc", group="c"),
+    Metric("ARf", group="f"),
+)
 
 
 @dataclass(frozen=True)
 class CategoryRow:
-    """One line of per_category.csv; AP in percent, None where the category has no object."""
+    """One line of per_category.csv; values in percent, None where the category has no object.
+
+    Attributes:
+        category_id, name, group: The category.
+        images, instances: Images and objects of it in the annotations.
+        detections: Those that count for AP.
+        ap: IoU type -> LVIS AP.
+        more: other per-category metrics, for example "bbox/AP_fixed".
+    """
 
     category_id: int
     name: str
@@ -56,11 +73,12 @@ class CategoryRow:
     instances: int
     detections: int
     ap: dict[str, float | None]
+    more: dict[str, float | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Average precision of one results file.
+    """The metrics of one results file.
 
     Attributes:
         metrics: "bbox/AP" ... "segm/APf" in percent, None where no category is behind a number.
@@ -76,15 +94,21 @@ class Evaluation:
 
     def table(self) -> str:
         """The metrics as text, one line a metric, with the number of categories behind it."""
-        iou_types = list(dict.fromkeys(key.split("/")[0] for key in self.metrics))
-        lines = [f"{'':5}" + "".join(f"{kind:>8}" for kind in iou_types) + "  behind it"]
+        kinds = list(dict.fromkeys(key.split("/")[0] for key in self.metrics))
+        columns = {kind: max(8, len(kind) + 2) for kind in kinds}
+        width = max([5, *(len(name) + 1 for name in self.support)])
+        header = "".join(f"{kind:>{size}}" for kind, size in columns.items())
+        lines = [f"{'':{width}}{header}  behind it"]
         for name, support in self.support.items():
-            values = [self.metrics[f"{kind}/{name}"] for kind in iou_types]
-            if all(value is None for value in values):
-                lines.append(f"{name:5}  n/a ({support})")
-            else:
-                cells = "".join(f"{'n/a' if v is None else f'{v:.2f}':>8}" for v in values)
-                lines.append(f"{name:5}{cells}  {support}")
+            values = {kind: self.metrics.get(f"{kind}/{name}") for kind in kinds}
+            if all(value is None for value in values.values()):
+                lines.append(f"{name:{width}}  n/a ({support})")
+                continue
+            cells = ""
+            for kind, value in values.items():
+                undefined = "n/a" if f"{kind}/{name}" in self.metrics else ""
+                cells += f"{undefined if value is None else f'{value:.2f}':>{columns[kind]}}"
+            lines.append(f"{name:{width}}{cells}  {support}")
         return "\n".join([*lines, *(f"warning: {warning}" for warning in self.warnings)])
 
     def write(self, output_dir: str | os.PathLike[str]) -> None:
@@ -92,51 +116,56 @@ class Evaluation:
         with atomic_text_file(Path(output_dir) / "metrics.json") as file:
             json.dump(self.metrics, file, indent=2)
             file.write("\n")
-        kinds = list(self.categories[0].ap) if self.categories else []
+        columns = list(_values(self.categories[0])) if self.categories else []
         with atomic_text_file(Path(output_dir) / "per_category.csv") as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(
-                ["category_id", "name", "group", "images", "instances", "detections"]
-                + [f"{kind}/AP" for kind in kinds]
+                ["category_id", "name", "group", "images", "instances", "detections", *columns]
             )
             for row in self.categories:
-                ap = ["" if row.ap[kind] is None else repr(row.ap[kind]) for kind in kinds]
-                group = row.group or ""
+                values = ["" if value is None else repr(value) for value in _values(row).values()]
                 counts = [row.images, row.instances, row.detections]
-                writer.writerow([row.category_id, row.name, group, *counts, *ap])
+                writer.writerow([row.category_id, row.name, row.group or "", *counts, *values])
+
+
+def _values(row: CategoryRow) -> dict[str, float | None]:
+    return {f"{kind}/AP": value for kind, value in row.ap.items()} | row.more
 
 
 def summarize(
-    precision: Sequence[NDArray[np.float64]], groups: Sequence[str] | None
+    metrics: Sequence[Metric], arrays: Sequence[NDArray[np.float64]], groups: Sequence[str] | None
 ) -> dict[str, float | None]:
-    """The nine metrics in percent from A arrays (T, 101, K)."""
+    """The metrics in percent from A arrays (T, ..., K)."""
     values: dict[str, float | None] = {}
-    for metric in METRICS:
-        part = precision[metric.area]
+    for metric in metrics:
+        part = arrays[metric.area]
         if metric.threshold is not None:
             part = part[metric.threshold]
         if metric.group is not None:
             members = [k for k, group in enumerate(groups or ()) if group == metric.group]
             part = part[..., members]
-        values[metric.name] = mean_precision(part)
+        values[metric.name] = mean_defined(part)
     return values
 
 
-def mean_precision(part: NDArray[np.float64]) -> float | None:
+def mean_defined(part: NDArray[np.float64]) -> float | None:
     """Mean of the defined entries in percent; None if there are none."""
     defined = part[part > UNDEFINED]
     return float(np.mean(defined) * 100) if len(defined) else None
 
 
-def describe_support(has_truth: NDArray[np.bool_], groups: Sequence[str] | None) -> dict[str, str]:
+def describe_support(
+    metrics: Sequence[Metric], has_truth: NDArray[np.bool_], groups: Sequence[str] | None
+) -> dict[str, str]:
     """In words, the categories behind each metric.
 
     Args:
+        metrics: What to describe.
         has_truth: (A, K) whether a category has an object that counts in an area range.
         groups: K of "r", "c", "f", or None if not known.
     """
     support = {}
-    for metric in METRICS:
+    for metric in metrics:
         behind, kind = has_truth[metric.area], ""
         if metric.group is not None:
             kind = GROUP_NAMES[metric.group] + " "

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-CHUNK = 256  # strings decoded at once: their numbers fit the processor cache, 3 times faster
+CHUNK = 512  # strings decoded at once: their numbers fit the processor cache, 3 times faster
 FIRST_CHARACTER = 48  # "0"; the format uses the 64 characters from here
 MORE, SIGN, VALUE_BITS, BITS = 0x20, 0x10, 0x1F, 5
 LARGEST_COORDINATE = 1e6  # pycocotools allocates in proportion to a polygon's length
@@ -37,18 +37,25 @@ class RleSizes:
 
 def measure_rles(counts: Sequence[bytes]) -> RleSizes:
     """Decode the run lengths of compressed RLE strings, all together, and sum them."""
-    areas = np.zeros(len(counts), dtype=np.int64)
-    totals = np.full(len(counts), -1, dtype=np.int64)
-    for first in range(0, len(counts), CHUNK):
-        chunk = counts[first : first + CHUNK]
-        lengths = np.fromiter(map(len, chunk), dtype=np.int64, count=len(chunk))
-        codes = np.frombuffer(b"".join(chunk), dtype=np.uint8) - np.uint8(FIRST_CHARACTER)
-        good = _well_formed(codes, lengths)
+    lengths = np.fromiter(map(len, counts), dtype=np.int64, count=len(counts))
+    return measure_joined_rles(b"".join(counts), lengths)
+
+
+def measure_joined_rles(text: bytes, lengths: NDArray[np.int64]) -> RleSizes:
+    """The same for N strings that stand one after the other in ``text``, of (N,) ``lengths``."""
+    areas = np.zeros(len(lengths), dtype=np.int64)
+    totals = np.full(len(lengths), -1, dtype=np.int64)
+    edges = np.concatenate(([0], np.cumsum(lengths)))
+    for first in range(0, len(lengths), CHUNK):
+        part = slice(first, min(first + CHUNK, len(lengths)))
+        here = slice(edges[part.start], edges[part.stop])
+        codes = np.frombuffer(text, np.uint8)[here] - np.uint8(FIRST_CHARACTER)
+        good = _well_formed(codes, lengths[part])
         if not good.all():
-            codes = codes[np.repeat(good, lengths)]
+            codes = codes[np.repeat(good, lengths[part])]
         index = first + np.flatnonzero(good)
         if len(index):
-            areas[index], totals[index] = _sum_runs(codes, lengths[good])
+            areas[index], totals[index] = _sum_runs(codes, lengths[part][good])
     return RleSizes(areas, totals)
 
 
@@ -56,12 +63,15 @@ def _well_formed(codes: NDArray[np.uint8], lengths: NDArray[np.int64]) -> NDArra
     """(N,) strings that are not empty, use the alphabet only and end with a finished number."""
     good = lengths > 0
     stops = np.cumsum(lengths)
-    foreign = np.flatnonzero(codes > (MORE | VALUE_BITS))
-    good[np.searchsorted(stops, foreign, side="right")] = False
+    if len(codes) and codes.max() > (MORE | VALUE_BITS):
+        foreign = np.flatnonzero(codes > (MORE | VALUE_BITS))
+        good[np.searchsorted(stops, foreign, side="right")] = False
     good[good] = (codes[stops[good] - 1] & MORE) == 0
-    ends = np.flatnonzero((codes & MORE) == 0)
-    too_long = ends[np.diff(ends, prepend=-1) > LONGEST_NUMBER]
-    good[np.searchsorted(stops, too_long, side="right")] = False
+    continued = np.flatnonzero(codes >= MORE)
+    step = LONGEST_NUMBER - 1  # that many in a row, and one more, are too many
+    too_long = continued[step:][continued[step:] - continued[:-step] == step]
+    string = np.searchsorted(stops, too_long, side="right")
+    good[string[string == np.searchsorted(stops, too_long - step, side="right")]] = False
     return good
 
 
@@ -69,43 +79,63 @@ def _sum_runs(
     codes: NDArray[np.uint8], lengths: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Areas and totals (-1 where a run is negative) of well-formed strings joined in ``codes``."""
-    last = np.flatnonzero((codes & MORE) == 0)
-    first = np.concatenate(([0], last[:-1] + 1))
-    values = (codes[first] & VALUE_BITS).astype(np.int64)
-    width = last - first
-    for place in range(1, int(width.max()) + 1):
-        longer = np.flatnonzero(width >= place)
-        digit = (codes[first[longer] + place] & VALUE_BITS).astype(np.int64)
-        values[longer] |= digit << (BITS * place)
-    negative = np.flatnonzero(codes[last] & SIGN)
-    values[negative] -= np.int64(1) << (BITS * (width[negative] + 1))
-
+    is_last = codes < MORE
+    count = np.add.reduceat(is_last, np.cumsum(lengths) - lengths, dtype=np.int64)
+    values = _numbers(codes, is_last)
     # Number m > 2 of a mask is the difference to number m - 2, so the runs inside the mask (odd m)
-    # and those outside it (even m) are two running sums; number 0 stands for itself.
-    begin = np.searchsorted(last, np.cumsum(lengths) - lengths)
-    count = np.diff(begin, append=len(last))
-    place_in_mask = np.arange(len(last)) - np.repeat(begin, count)
-    odd = (place_in_mask & 1) == 1
-    areas, bad_inside = _sum_running_sums(values[odd], count // 2)
-    outside, bad_outside = _sum_running_sums(values[~odd & (place_in_mask > 0)], (count - 1) // 2)
-    totals = areas + outside + values[begin]
+    # and those outside it (even m) are two running sums; number 0 stands for itself. A zero after
+    # an odd count makes the two alternate through all masks.
+    begin = np.cumsum(count) - count
+    odd_count = (count & 1) == 1
+    slots = count + odd_count
+    stop = np.cumsum(slots)
+    lanes = np.zeros(stop[-1], dtype=np.int64)
+    is_number = np.ones(len(lanes), dtype=bool)
+    is_number[stop[odd_count] - 1] = False
+    lanes[is_number] = values
+    lanes[stop - slots] = 0
+    lanes = lanes.reshape(-1, 2)
+    inside, bad_inside = _sum_running_sums(lanes[:, 1], slots // 2, odd_count)
+    outside, bad_outside = _sum_running_sums(lanes[:, 0], slots // 2, np.zeros_like(odd_count))
+    totals = inside + outside + values[begin]
     bad = bad_inside | bad_outside | (values[begin] < 0)
-    areas[bad], totals[bad] = 0, -1
-    return areas, totals
+    inside[bad], totals[bad] = 0, -1
+    return inside, totals
+
+
+def _numbers(codes: NDArray[np.uint8], is_last: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """The numbers that ``codes`` spell, 5 bits a character, lowest first, the last one signed."""
+    values = (np.compress(is_last, codes) ^ SIGN).astype(np.int64) - SIGN
+    place = np.flatnonzero(~is_last)
+    number = place - np.arange(len(place))  # finished numbers before each unfinished character
+    first = np.flatnonzero(np.diff(number, prepend=-1))
+    width = np.diff(first, append=len(place))
+    digit = np.arange(len(place)) - np.repeat(first, width)
+    parts = (codes[place] & VALUE_BITS).astype(np.int64) << (BITS * digit)
+    if len(first):
+        long = number[first]
+        values[long] = (values[long] << (BITS * width)) + np.add.reduceat(parts, first)
+    return values
 
 
 def _sum_running_sums(
-    steps: NDArray[np.int64], count: NDArray[np.int64]
+    steps: NDArray[np.int64], count: NDArray[np.int64], padded: NDArray[np.bool_]
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Sum of the running sums of each segment of ``count`` steps; whether one is negative."""
+    """Sum of the running sums of each segment of ``count`` steps; whether one is negative.
+
+    The last step of a ``padded`` segment does not count.
+    """
     stop = np.cumsum(count)
     start = stop - count
-    running = np.concatenate(([0], np.cumsum(steps)))
-    runs = running[1:] - np.repeat(running[start], count)
-    sums = np.concatenate(([0], np.cumsum(runs)))
+    running = np.cumsum(steps)
+    base = running[start] - steps[start]
+    runs = running - np.repeat(base, count)
+    sums = np.add.reduceat(runs, start)
+    sums[padded] -= runs[stop[padded] - 1]
     bad = np.zeros(len(count), dtype=bool)
-    bad[np.searchsorted(stop, np.flatnonzero(runs < 0), side="right")] = True
-    return sums[stop] - sums[start], bad
+    if runs.min() < 0:
+        bad[np.searchsorted(stop, np.flatnonzero(runs < 0), side="right")] = True
+    return sums, bad
 
 
 def usable_segmentation(segmentation: Any, height: int, width: int) -> bool:

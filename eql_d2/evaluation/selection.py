@@ -77,3 +77,18 @@ def label_warnings(
     for line in lines:
         logger.warning(line)
     return tuple(lines)
+
+
+def limit_warnings(image: NDArray[np.int64], num_images: int) -> tuple[str, ...]:
+    """AP_fixed and AP_pool mean something else if the detector kept so many of every image."""
+    count = np.bincount(image, minlength=num_images)
+    most = int(count.max(initial=0))
+    cut = int((count == most).sum())
+    if most < 2 or cut < max(2, num_images // 20):
+        return ()
+    line = (
+        f"{cut} of {num_images} images have exactly {most} detections and none has more; AP_fixed "
+        "and AP_pool are defined for detectors without a limit per image"
+    )
+    logger.warning(line)
+    return (line,)

@@ -15,13 +15,42 @@ BOX_SIDES = (0, 5, 16, 31, 32, 33, 64, 95, 96, 97, 120)  # 32 and 96 bound the s
 
 
 @pytest.fixture
-def official(monkeypatch: pytest.MonkeyPatch) -> Callable[[Json, list[Json], str], dict[str, Any]]:
-    """``lvis`` 0.5.3 on parsed json: metric -> percent or None, and "per_category"."""
+def lvis_run(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    """``lvis_run(annotations, records, kind)`` -> ``lvis.LVISEval`` of lvis 0.5.3 after its work.
+
+    ``max_dets`` is its limit per image, -1 for none; ``iou(detection masks, object masks)`` takes
+    the place of its IoU; ``use_cats=0`` merges the categories, which it cannot summarize.
+    """
     monkeypatch.setattr(np, "float", float, raising=False)  # lvis predates NumPy 1.24
     lvis = pytest.importorskip("lvis")
     logging.getLogger("lvis").setLevel(logging.ERROR)
 
-    def run(annotations: Json, records: list[Json], kind: str) -> dict[str, Any]:
+    class Evaluation(lvis.LVISEval):
+        iou = None
+
+        def _get_gt_dt(self, img_id, cat_id):
+            if self.params.use_cats:
+                return super()._get_gt_dt(img_id, cat_id)
+            # lvis means this, but looks for the category -1 and so finds nothing at all
+            keys = [(img_id, c) for c in self.params.cat_ids]
+            return tuple([x for key in keys for x in part[key]] for part in (self._gts, self._dts))
+
+        def compute_iou(self, img_id, cat_id):
+            gt, dt = self._get_gt_dt(img_id, cat_id)
+            if self.iou is None or not gt or not dt:
+                return super().compute_iou(img_id, cat_id)
+            dt = [dt[i] for i in np.argsort([-d["score"] for d in dt], kind="mergesort")]
+            return self.iou([d["segmentation"] for d in dt], [g["segmentation"] for g in gt])
+
+    def run(
+        annotations: Json,
+        records: list[Json],
+        kind: str,
+        *,
+        max_dets: int = 300,
+        use_cats: int = 1,
+        iou: Callable[..., Any] | None = None,
+    ) -> Any:
         truth = lvis.LVIS.__new__(lvis.LVIS)
         truth.logger = logging.getLogger("lvis")
         truth.dataset = copy.deepcopy(annotations)
@@ -30,12 +59,30 @@ def official(monkeypatch: pytest.MonkeyPatch) -> Callable[[Json, list[Json], str
         if kind == "segm":  # as Detectron2 does, so that mask areas decide the size class
             for record in records:
                 record.pop("bbox", None)
-        evaluation = lvis.LVISEval(truth, lvis.LVISResults(truth, records), kind)
-        evaluation.run()
-        results = {
-            name: None if evaluation.results[name] == -1 else evaluation.results[name] * 100
-            for name in METRICS
-        }
+        evaluation = Evaluation(truth, lvis.LVISResults(truth, records, max_dets), kind)
+        evaluation.iou = iou
+        evaluation.params.use_cats = use_cats
+        evaluation.evaluate()
+        evaluation.accumulate()
+        if use_cats:
+            evaluation.summarize()
+        return evaluation
+
+    return run
+
+
+def percent(value: float) -> float | None:
+    """A number of lvis or pycocotools, where -1 is undefined, in percent."""
+    return None if value == -1 else value * 100
+
+
+@pytest.fixture
+def official(lvis_run: Callable[..., Any]) -> Callable[[Json, list[Json], str], dict[str, Any]]:
+    """``lvis`` 0.5.3 on parsed json: metric -> percent or None, and "per_category"."""
+
+    def run(annotations: Json, records: list[Json], kind: str, **options: Any) -> dict[str, Any]:
+        evaluation = lvis_run(annotations, records, kind, **options)
+        results = {name: percent(evaluation.results[name]) for name in METRICS}
         precision = evaluation.eval["precision"][..., 0]
         results["per_category"] = [
             None if part.max() == -1 else part.mean() * 100 for part in np.moveaxis(precision, 2, 0)

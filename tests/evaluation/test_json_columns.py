@@ -81,6 +81,21 @@ def test_problems_give_counts_and_first_examples(problems):
     )
 
 
+def test_problems_of_batches_are_counted_together(problems):
+    other = Problems("the file", "records", 3, ResultsError)
+    for first in (0, 1, 2):
+        problems.first = first
+        problems.add("too high", [0], lambda i: "x")
+        problems.add("too high", range(first), lambda i: "y")
+    other.add("too low", [1], lambda i: "z")
+    problems.absorb(other)
+    assert (problems.count, other.count) == (7, 1)
+    assert problems.lines == [
+        "6 of 3 records: too high (number 0: 'x', number 1: 'x', number 1: 'y', ...)",
+        "1 of 3 records: too low (number 1: 'z')",
+    ]
+
+
 def test_column(problems):
     records = [{"a": 1}, {"a": None}]
     assert column(records, "a", problems) == [1, None]
@@ -107,9 +122,9 @@ def test_integers(values, expected, problems):
 
 @pytest.mark.parametrize("bad", [None, "3", 1.5, True, [3], 2**63, float("inf"), {}])
 def test_no_integers(bad, problems):
-    for values in ([bad], [1, 2, bad]):
-        assert integer_column(values, "id", problems) is None
-    assert "'id' is not an integer (number 2: " in problems.lines[1]
+    assert integer_column([bad], "id", problems) is None
+    assert integer_column([1, 2, bad], "key", problems) is None
+    assert "'key' is not an integer (number 2: " in problems.lines[1]
 
 
 def test_numbers(problems):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from eql_d2.evaluation.annotations import read_ground_truth
+from eql_d2.evaluation.curves import category_precision
 from eql_d2.evaluation.matches import (
     NEITHER,
     RIGHT,
@@ -12,7 +13,6 @@ from eql_d2.evaluation.matches import (
     select_detections,
 )
 from eql_d2.evaluation.results import read_results
-from eql_d2.evaluation.scoring import category_precision
 from eql_d2.evaluation.selection import highest_scores, labelled
 from eql_d2.evaluation.thresholds import AREA_RANGES, IOU_THRESHOLDS
 

@@ -143,7 +143,7 @@ def test_numbers_that_are_none_pass_as_in_json(tmp_path, parser):
         (b"  \n", "at byte 3, got nothing"),
         (b' {"images": []}', "at byte 1, got an object; is it an annotation file?"),
         (b"null", "at byte 0, got 'null'"),
-        (b"\xff\xfe[", r"at byte 0, got '\\xff\\xfe['"),
+        (b"\xff\xfe[", r"at byte 0, got '\xff\xfe['"),
         (b"[", "at byte 1: Expecting value; was it cut off while being written?"),
         (b'[{"a": 1}, {"a"', "at byte 15: Expecting ':' delimiter; was it cut off"),
         (b'[{"a": 1}', "at byte 9: Expecting ',' delimiter; was it cut off"),

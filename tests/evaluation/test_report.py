@@ -12,7 +12,7 @@ from eql_d2.evaluation.report import (
     METRICS,
     Evaluation,
     describe_support,
-    mean_precision,
+    mean_defined,
     summarize,
 )
 from eql_d2.evaluation.thresholds import IOU_THRESHOLDS
@@ -30,35 +30,35 @@ def test_summary_takes_the_right_part():
     precision[0][:, :, 0] = np.linspace(0, 0.9, 10)[:, None]
     precision[0][:, :, 2] = 0.2
     precision[1][:, :, 1] = 0.3
-    values = summarize(precision, ["f", "r", "f"])
+    values = summarize(METRICS, precision, ["f", "r", "f"])
     assert values["AP"] == values["APf"] == pytest.approx(100 * (0.45 + 0.2) / 2)
     assert values["AP50"] == pytest.approx(10)
     assert values["AP75"] == pytest.approx(100 * (0.5 + 0.2) / 2)
     assert values["APs"] == pytest.approx(30)
     assert [values[name] for name in ("APm", "APl", "APr", "APc")] == [None] * 4
-    without_groups = summarize(precision, None)
+    without_groups = summarize(METRICS, precision, None)
     assert without_groups["AP"] == values["AP"]
     assert without_groups["APf"] is None
 
 
 def test_precision_zero_is_defined():
-    assert mean_precision(np.zeros(5)) == 0
-    assert mean_precision(np.full(5, UNDEFINED)) is None
-    assert mean_precision(np.zeros(0)) is None
+    assert mean_defined(np.zeros(5)) == 0
+    assert mean_defined(np.full(5, UNDEFINED)) is None
+    assert mean_defined(np.zeros(0)) is None
 
 
 def test_support_in_words():
     has_truth = np.zeros((4, 5), dtype=bool)
     has_truth[0, :3] = True
     has_truth[2, 1] = True
-    support = describe_support(has_truth, ["f", "f", "c", "r", "r"])
+    support = describe_support(METRICS, has_truth, ["f", "f", "c", "r", "r"])
     assert support["AP"] == support["AP50"] == "3 of 5 categories have ground truth"
     assert support["APs"] == "0 of 5 categories have small ground truth"
     assert support["APm"] == "1 of 5 categories have medium ground truth"
     assert support["APr"] == "0 of 2 rare categories have ground truth"
     assert support["APc"] == "1 of 1 common categories have ground truth"
     assert support["APf"] == "2 of 2 frequent categories have ground truth"
-    assert describe_support(has_truth, None)["APr"] == "no category is known to be rare"
+    assert describe_support(METRICS, has_truth, None)["APr"] == "no category is known to be rare"
 
 
 def test_table():

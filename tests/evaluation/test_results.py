@@ -1,14 +1,18 @@
 """What a results file may not contain, and how it is told."""
 
+import copy
+import functools
 import json
 
 import numpy as np
 import pytest
 
 from eql_d2.errors import ResultsError
-from eql_d2.evaluation import evaluate
+from eql_d2.evaluation import evaluate, results
 from eql_d2.evaluation.annotations import read_ground_truth
+from eql_d2.evaluation.record_stream import stream_records
 from eql_d2.evaluation.results import read_results
+from eql_d2.evaluation.rle import compressed_counts
 
 TRUTH = {
     "images": [{"id": 5, "height": 4, "width": 6}, {"id": 3, "height": 4, "width": 6}],
@@ -145,6 +149,70 @@ def test_several_problems_are_told_at_once():
     assert "number 12: 'x', ...)" in text
 
 
+def outcome(source):
+    """All arrays, or the kinds of problems of records that have every key."""
+    try:
+        found = read(source)
+    except ResultsError as problem:
+        lines = str(problem).splitlines()[1:]
+        return (
+            {line.partition(" (number")[0] for line in lines}
+            if ": no '" not in str(problem)
+            else "no key"
+        )
+    return [None if part is None else list(map(str, part)) for part in vars(found).values()]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_size_of_batches_does_not_show(seed, monkeypatch, tmp_path):
+    rng = np.random.default_rng(seed)
+    path = tmp_path / "results.json"
+    outcomes = []
+    for _ in range(40):
+        wrong = rng.random() * 0.5
+        records = [mutate(rng, GOOD) if rng.random() < wrong else GOOD for _ in range(17)]
+        if rng.random() < 0.3:
+            records = [{key: r[key] for key in r if key != "bbox"} for r in records]
+        path.write_text(json.dumps(records))
+        monkeypatch.setattr(results, "BATCH", 100)
+        outcomes.append(outcome(records))
+        for batch in (1, 2, 5):
+            monkeypatch.setattr(results, "BATCH", batch)
+            assert outcome(records) == outcomes[-1]
+        for chunk_bytes in (1, 300, 1 << 20):
+            pieces = functools.partial(stream_records, chunk_bytes=chunk_bytes)
+            monkeypatch.setattr(results, "stream_records", pieces)
+            assert outcome(path) == outcomes[-1]
+    assert len(set(map(str, outcomes))) > 10
+    assert any(isinstance(each, list) for each in outcomes)
+
+
+def test_boxes_in_later_batches_only(monkeypatch):
+    monkeypatch.setattr(results, "BATCH", 2)
+    boxless = {key: GOOD[key] for key in GOOD if key != "bbox"}
+    with pytest.raises(ResultsError, match=r"3 of 5 records: no 'bbox' \(number 0: .*number 4"):
+        read([boxless, boxless, GOOD, GOOD, boxless])
+
+
+def test_masks_stay_compact_and_in_order(tmp_path):
+    path = tmp_path / "results.json"
+    counts = [[4, 3, 1, 3, 13], [24], [0, 24], [23, 1]]
+    records = [
+        GOOD | {"score": i / 500, "segmentation": {"size": [4, 6], "counts": counts[i % 4]}}
+        for i in range(500)
+    ]
+    path.write_text(json.dumps(records))
+    found = read(path)
+    expected = [compressed_counts(record["segmentation"]) for record in records]
+    assert list(found.masks) == expected
+    assert found.masks[-1] == expected[-1]
+    assert found.masks[3:7] == expected[3:7]
+    assert len(found.masks) == 500
+    with pytest.raises(IndexError, match="500 of 500"):
+        found.masks[500]
+    assert found.mask_areas.tolist() == [6, 0, 24, 1] * 125
+
+
 def test_long_values_are_cut_in_the_message():
     with pytest.raises(ResultsError) as caught:
         read([GOOD | {"bbox": list(range(10_000))}])
@@ -167,7 +235,7 @@ def mutate(rng, record):
         if isinstance(target, dict) and rng.random() < 0.2:
             target.pop(inner, None)
         else:
-            target[inner] = MUTANTS[int(rng.integers(len(MUTANTS)))]
+            target[inner] = copy.deepcopy(MUTANTS[int(rng.integers(len(MUTANTS)))])
     return record
 
 
