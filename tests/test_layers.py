@@ -16,6 +16,7 @@ ALLOWED = {
     "data": {"numpy", "torch"},
     "evaluation": {"numpy"},
     "plotting": {"numpy"},
+    "reporting": {"numpy"},
     "engines/tv": {"torch", "torchvision", "numpy", "fvcore", "yaml", "PIL", "pycocotools"},
     "engines/d2": {"torch", "numpy", "fvcore", "yaml", "detectron2", "pycocotools", "PIL"},
     "__init__.py": set(),
@@ -31,6 +32,7 @@ ALLOWED_INSIDE = {
     "data": {"pycocotools", "PIL", "orjson"},
     "evaluation": {"pycocotools", "orjson"},
     "plotting": {"matplotlib", "PIL", "pycocotools"},
+    "reporting": {"PIL"},
     "experiment.py": {"matplotlib"},
 }
 # Parts of eql_d2 each part may import (besides itself and errors).
@@ -40,6 +42,7 @@ BELOW = {
     "data": {"categories"},
     "evaluation": set(),
     "plotting": {"categories", "data", "evaluation"},
+    "reporting": {"categories", "data", "evaluation", "plotting"},
 }
 EVERYTHING_BELOW = {*BELOW, "config", "config_checks", "checkpoint", "experiment", "command_line"}
 BELOW["engines/tv"] = BELOW["engines/d2"] = EVERYTHING_BELOW

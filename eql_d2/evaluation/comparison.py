@@ -118,7 +118,8 @@ def compare_results(
         raise UserError(f"confidence must be from 0.5 to below 1, got {confidence}")
     if not first or not second:
         raise UserError("both sides of a comparison need at least one results file")
-    differences, undefined = [], {}
+    differences: list[Difference] = []
+    undefined: dict[str, str] = {}
     for kind, ap in resampled.ap.items():
         for name, group in METRICS.items():
             metric = f"{kind}/{name}"
@@ -164,11 +165,11 @@ def _difference(
 ) -> Difference:
     draws = _draw(ap, *sides, members, generator)
     runs = [(100 * ap.full[side][:, members].mean(axis=1)).tolist() for side in sides]
-    means = [float(np.mean(values)) for values in runs]
+    first, second = (float(np.mean(values)) for values in runs)
     image, category = ap.image_category
     units = (len(np.unique(image[np.isin(category, members)])), len(members))
-    intervals = _intervals(means[1] - means[0], draws, units, welch(*runs), confidence)
-    return Difference(metric, *means, units[1], units[0], intervals)
+    intervals = _intervals(second - first, draws, units, welch(*runs), confidence)
+    return Difference(metric, first, second, units[1], units[0], intervals)
 
 
 def _draw(
@@ -211,9 +212,11 @@ def _intervals(
     known: dict[str, Interval | None] = dict.fromkeys(SOURCES)
     known["images"] = expanded_percentile_interval(images, confidence, units[0])
     known["categories"] = expanded_percentile_interval(categories, confidence, units[1])
-    known["seeds"] = seeds and seeds.interval(estimate, confidence)
+    if seeds is not None:
+        known["seeds"] = seeds.interval(estimate, confidence)
     if min(units) > 1:
         both = StandardError(joint, min(units) - 1)
         known["images and categories"] = both.interval(estimate, confidence)
-        known["all"] = seeds and combine([both, seeds]).interval(estimate, confidence)
+        if seeds is not None:
+            known["all"] = combine([both, seeds]).interval(estimate, confidence)
     return known

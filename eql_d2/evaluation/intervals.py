@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ class Interval:
         return self.low > 0 or self.high < 0
 
 
+@functools.cache
 def student_t_quantile(probability: float, degrees: float) -> float:
     """Quantile of Student's t distribution, to about 8 digits at usual probabilities.
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import math
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,22 +9,15 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from eql_d2.data import DetectionData, ImageRecord, Instance
 from eql_d2.evaluation.record_stream import stream_records
 from eql_d2.plotting.images import read_image
-from eql_d2.plotting.instances import draw_instances
-from eql_d2.plotting.masks import mask_pixels
 from eql_d2.reporting.categories import kind_shown, known_categories
+from eql_d2.reporting.example_pictures import draw_window, window_around
 from eql_d2.reporting.runs import Side
 
 NUM_CATEGORIES = 3  # best and worst each
 LOCATED = 0.5  # box IoU from which a detection is about an object
-PICTURE_SIDE = 480  # pixels of the longer side, at most
-LEAST_SIDE = 340  # smaller ones are enlarged, so that labels can be read
-CONTEXT = 1.0  # how much of an object's size is shown around it, at least
 
 Record = Mapping[str, Any]
 
@@ -169,8 +160,8 @@ def _panels(
 ) -> tuple[Panel, ...]:
     pixels = read_image(image.path, (image.height, image.width))
     objects = [i for i in image.instances if i.category == category and not i.iscrowd]
-    window = _window([i.bbox for i in objects], image.height, image.width)
-    truth = _draw(
+    window = window_around([i.bbox for i in objects], image.height, image.width)
+    truth = draw_window(
         pixels, window, [i.bbox for i in objects], [data.names[category]] * len(objects), None,
         [i.segmentation for i in objects], [category] * len(objects),
     )  # fmt: skip
@@ -181,7 +172,7 @@ def _panels(
         answers = [_answers(here, thing, index, category) for thing in objects]
         drawn = [r for own, best in answers if (r := own or best) is not None]
         classes = [index[record["category_id"]] for record in drawn]
-        picture = _draw(
+        picture = draw_window(
             pixels, window, [r["bbox"] for r in drawn], [data.names[k] for k in classes],
             [r["score"] for r in drawn], [r.get("segmentation") for r in drawn], classes,
         )  # fmt: skip
@@ -221,45 +212,3 @@ def box_iou(first: Sequence[float], second: Sequence[float]) -> float:
     inside = max(sides[0], 0.0) * max(sides[1], 0.0)
     union = first[2] * first[3] + second[2] * second[3] - inside
     return inside / union if union > 0 else 0.0
-
-
-def _window(boxes: Sequence[Sequence[float]], height: int, width: int) -> tuple[int, ...]:
-    """Left, top, right and bottom of the part of an image around boxes, with their surroundings."""
-    corners = np.array([[x, y, x + w, y + h] for x, y, w, h in boxes])
-    low, high = corners[:, :2].min(axis=0), corners[:, 2:].max(axis=0)
-    reach = max(CONTEXT * float((high - low).max()), 24.0)
-    left, top = np.floor(np.maximum(low - reach, 0)).astype(int)
-    right, bottom = np.ceil(np.minimum(high + reach, (width, height))).astype(int)
-    return int(left), int(top), int(right), int(bottom)
-
-
-def _draw(
-    pixels: NDArray[np.uint8],
-    window: tuple[int, ...],
-    boxes: Sequence[Sequence[float]],
-    names: Sequence[str],
-    scores: Sequence[float] | None,
-    segmentations: Sequence[Any],
-    categories: Sequence[int],
-) -> str:
-    """Draw into the window of an image; the result is a data URI."""
-    left, top, right, bottom = window
-    masks = [mask_pixels(s, *pixels.shape[:2]) for s in segmentations]
-    cut = [None if m is None else m[top:bottom, left:right] for m in masks]
-    moved = [[x - left, y - top, w, h] for x, y, w, h in boxes]
-    part = np.ascontiguousarray(pixels[top:bottom, left:right])
-    scale = max(1, -(-LEAST_SIDE // max(part.shape)))
-    return data_uri(
-        draw_instances(part, moved, names, scores, cut, categories=categories, scale=scale)
-    )
-
-
-def data_uri(pixels: NDArray[np.uint8]) -> str:
-    """Return (H, W, 3) uint8 RGB as a JPEG of at most PICTURE_SIDE pixels a side, in a data URI."""
-    from PIL import Image
-
-    picture = Image.fromarray(pixels)
-    picture.thumbnail((PICTURE_SIDE, PICTURE_SIDE), Image.Resampling.LANCZOS)
-    file = io.BytesIO()
-    picture.save(file, format="JPEG", quality=88, subsampling=0, optimize=True)
-    return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode('ascii')}"

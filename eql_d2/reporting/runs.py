@@ -127,6 +127,12 @@ def _category(line: dict[str, str]) -> CategoryResult:
         for key, value in line.items()
         if key in {f"{kind}/AP" for kind in IOU_TYPES}
     }
-    counts = [int(line[key]) for key in ("images", "instances", "detections")]
-    group = line["group"] or None
-    return CategoryResult(int(line["category_id"]), line["name"], group, *counts, ap=ap)
+    return CategoryResult(
+        category_id=int(line["category_id"]),
+        name=line["name"],
+        group=line["group"] or None,
+        images=int(line["images"]),
+        instances=int(line["instances"]),
+        detections=int(line["detections"]),
+        ap=ap,
+    )
