@@ -24,8 +24,15 @@ def __getattr__(name: str) -> Any:
     """
     if name not in _DETECTRON2_NAMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from eql_d2.engines import d2
+    from eql_d2.errors import MissingPackageError
 
+    try:
+        from eql_d2.engines import d2
+    except ModuleNotFoundError as error:
+        raise MissingPackageError(
+            f"eql_d2.{name} needs {error.name}, which is not installed; the README's two install "
+            "commands (eql_d2's own, then Detectron2's) bring it"
+        ) from error
     return getattr(d2, name)
 
 

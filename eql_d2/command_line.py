@@ -16,6 +16,14 @@ from dataclasses import dataclass
 from eql_d2.config import parse_overrides
 from eql_d2.errors import MissingPackageError, UserError
 
+VALUE_FLAGS = (
+    "--config-file",
+    "--engine",
+    "--num-gpus",
+    "--num-machines",
+    "--machine-rank",
+    "--dist-url",
+)
 ENGINES = ("auto", "detectron2", "torchvision")
 DETECTRON2_COMMIT = "02b5c4e295e990042a714712c21dc79b731e8833"
 DETECTRON2_INSTALL = (
@@ -59,6 +67,20 @@ def parse_train_options(argv: Sequence[str] | None = None) -> TrainOptions:
         ConfigError: a flag stands among the overrides, or an override has no value.
         SystemExit: with code 2, for unknown flags (argparse).
     """
+    parser = _train_parser()
+    given = list(sys.argv[1:] if argv is None else argv)
+    parse_overrides(_after_flags(given), VALUE_FLAGS)  # before argparse misses what was swallowed
+    args = parser.parse_args(given)
+    if args.machine_rank >= args.num_machines:
+        parser.error(
+            f"--machine-rank {args.machine_rank} must be below --num-machines {args.num_machines}"
+        )
+    if args.num_machines > 1 and args.dist_url == "auto":
+        parser.error("--num-machines above 1 needs --dist-url tcp://HOST:PORT of machine rank 0")
+    return TrainOptions(**{**vars(args), "overrides": tuple(args.overrides)})
+
+
+def _train_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description="Train and evaluate Mask R-CNN with a long-tail classification loss.",
         epilog="KEY VALUE pairs (or KEY=VALUE) after the flags override the config file.",
@@ -88,15 +110,7 @@ def parse_train_options(argv: Sequence[str] | None = None) -> TrainOptions:
     parser.add_argument("--resume", action="store_true", help="go on from OUTPUT_DIR's checkpoint")
     parser.add_argument("--eval-only", action="store_true", help="evaluate MODEL.WEIGHTS and stop")
     parser.add_argument("overrides", nargs=argparse.REMAINDER, metavar="KEY VALUE")
-    args = parser.parse_args(argv)
-    parse_overrides(args.overrides)
-    if args.machine_rank >= args.num_machines:
-        parser.error(
-            f"--machine-rank {args.machine_rank} must be below --num-machines {args.num_machines}"
-        )
-    if args.num_machines > 1 and args.dist_url == "auto":
-        parser.error("--num-machines above 1 needs --dist-url tcp://HOST:PORT of machine rank 0")
-    return TrainOptions(**{**vars(args), "overrides": tuple(args.overrides)})
+    return parser
 
 
 def choose_engine(name: str) -> tuple[str, str]:
@@ -132,15 +146,22 @@ def detectron2_problem() -> str | None:
     return None
 
 
+def _after_flags(arguments: Sequence[str]) -> Sequence[str]:
+    """Return what follows the leading flags and their values."""
+    start = 0
+    while start < len(arguments) and arguments[start].startswith("-"):
+        start += 2 if arguments[start] in VALUE_FLAGS else 1
+    return arguments[start:]
+
+
 def _count(text: str) -> int:
-    value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"must be 0 or more, got {value}")
-    return value
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"must be a whole number from 0, got {text!r}")
+    return int(text)
 
 
 def _positive(text: str) -> int:
     value = _count(text)
     if value == 0:
-        raise argparse.ArgumentTypeError("must be at least 1, got 0")
+        raise argparse.ArgumentTypeError("must be a whole number from 1, got 0")
     return value

@@ -18,6 +18,7 @@ from typing import Any
 import yaml
 from fvcore.common.config import CfgNode
 
+from eql_d2.config_values import fit_value
 from eql_d2.errors import ConfigError
 
 
@@ -139,8 +140,14 @@ def load_config(
     return cfg
 
 
-def parse_overrides(overrides: Sequence[str]) -> list[tuple[str, str]]:
+def parse_overrides(
+    overrides: Sequence[str], value_flags: Sequence[str] = ()
+) -> list[tuple[str, str]]:
     """Turn ``["A.B", "1", "C.D=2"]`` into ``[("A.B", "1"), ("C.D", "2")]``.
+
+    Args:
+        overrides: what stands after the flags of a command line.
+        value_flags: flags of that command line that take a value, for the corrected order.
 
     Raises:
         ConfigError: a ``--flag`` stands among the overrides, where it would have been swallowed
@@ -149,9 +156,7 @@ def parse_overrides(overrides: Sequence[str]) -> list[tuple[str, str]]:
     items = list(overrides)
     for i, item in enumerate(items):
         if item.startswith("--"):
-            flag = [item]
-            if "=" not in item and i + 1 < len(items) and "." not in items[i + 1].split("=")[0]:
-                flag.append(items[i + 1])
+            flag = items[i : i + 2] if item in value_flags else [item]
             rest = items[:i] + items[i + len(flag) :]
             raise ConfigError(
                 f"{item} stands after the first KEY VALUE override and would be taken for a value. "
@@ -221,12 +226,12 @@ def _merge_value(cfg: CfgNode, name: str, value: Any, known: Sequence[str]) -> s
     """Set one key; return what is wrong with it, or None."""
     if name not in known:
         return f"unknown key {name}{_nearest(name, known)}"
+    *parents, leaf = name.split(".")
     try:
-        cfg.merge_from_list([name, value])
-    except (ValueError, AssertionError) as error:
-        default = get_value(cfg, name)
-        expected = type(default).__name__
-        return f"{name} must be of type {expected} (default {default!r}), got {value!r}: {error}"
+        value = fit_value(value, get_value(cfg, name))
+    except TypeError as error:
+        return f"{name} {error}"
+    (get_value(cfg, ".".join(parents)) if parents else cfg)[leaf] = value
     return None
 
 

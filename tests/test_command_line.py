@@ -35,8 +35,8 @@ def test_detectron2s_command_line_is_accepted_whole():
 @pytest.mark.parametrize(
     ("argv", "said"),
     [
-        (["--config-file", "a", "--num-gpus", "-1"], "must be 0 or more"),
-        (["--config-file", "a", "--num-machines", "0"], "must be at least 1"),
+        (["--config-file", "a", "--num-gpus", "-1"], "must be a whole number from 0, got '-1'"),
+        (["--config-file", "a", "--num-machines", "0"], "must be a whole number from 1"),
         (["--config-file", "a", "--num-machines", "2"], "needs --dist-url"),
         (["--config-file", "a", "--machine-rank", "1"], "below --num-machines"),
         (["--config-file", "a", "--engine", "mmdet"], "invalid choice"),
@@ -48,6 +48,24 @@ def test_wrong_flags_leave_with_code_2(argv, said, capsys):
         parse_train_options(argv)
     assert caught.value.code == 2
     assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("argv", "corrected"),
+    [
+        (["SOLVER.MAX_ITER", "3", "--config-file", "a.yaml"], "--config-file a.yaml SOLVER"),
+        (["SOLVER.MAX_ITER", "3", "--num-gpus", "2"], "--num-gpus 2 SOLVER.MAX_ITER 3"),
+        (
+            ["--config-file", "a", "X.Y", "3", "--dist-url", "tcp://10.0.0.1:2"],
+            "--dist-url tcp://10.0.0.1:2 X.Y 3",
+        ),
+        (["--resume", "X.Y", "3", "--eval-only"], "--eval-only X.Y 3"),
+    ],
+)
+def test_a_flag_that_the_overrides_would_swallow_gives_the_corrected_order(argv, corrected):
+    with pytest.raises(ConfigError) as caught:
+        parse_train_options(argv)
+    assert corrected in str(caught.value)
 
 
 def test_a_flag_after_the_overrides_is_refused():

@@ -87,7 +87,7 @@ def test_all_mistakes_are_reported_at_once_with_the_nearest_key(write_yaml):
         load_config(path, ["MAX_ITER", "7", "MODEL.EQL", "3"])
     message = str(caught.value)
     assert len(caught.value.problems) == 5
-    assert "SOLVER.BASE_LR must be of type float" in message
+    assert "SOLVER.BASE_LR must be a number (default 0.001), got 'fast'" in message
     assert "did you mean SOLVER.MAX_ITER?" in message
     assert "did you mean MODEL.EQL.LOSS.LAMBDA?" in message
     assert "unknown key MAX_ITER; did you mean SOLVER.MAX_ITER?" in message
@@ -140,7 +140,7 @@ def test_overrides_in_both_spellings():
 )
 def test_a_flag_among_the_overrides_is_an_error_with_the_corrected_order(items, corrected):
     with pytest.raises(ConfigError) as caught:
-        parse_overrides(items)
+        parse_overrides(items, value_flags=("--num-gpus",))
     assert str(caught.value).endswith(corrected)
 
 

@@ -23,12 +23,14 @@ from eql_d2.evaluation import IOU_TYPES, METRICS, evaluate, read_image_ids
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the tool."""
     args = _parser().parse_args(argv)
-    groups = None
+    groups = image_counts = None
     if args.groups_from:
         from eql_d2.categories import CategoryStatistics  # imports torch
 
         statistics = CategoryStatistics.from_json(args.groups_from)
         groups = dict(zip(statistics.category_ids, statistics.groups, strict=True))
+        counts = statistics.image_count.tolist()
+        image_counts = dict(zip(statistics.category_ids, counts, strict=True))
     evaluation = evaluate(
         args.annotations,
         args.results,
@@ -45,7 +47,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.plot:
         from eql_d2.plotting import plot_category_ap  # imports matplotlib
 
-        plot_category_ap(evaluation.categories, Path(args.output_dir) / "per_category.png")
+        picture = Path(args.output_dir) / "per_category.png"
+        plot_category_ap(evaluation.categories, picture, image_counts)
     return 0
 
 

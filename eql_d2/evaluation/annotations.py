@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,14 +12,12 @@ from numpy.typing import NDArray
 from eql_d2.errors import DataError
 from eql_d2.evaluation.columns import (
     Problems,
-    box_column,
     column,
     integer_column,
-    number_column,
 )
 from eql_d2.evaluation.ground_truth import GROUPS, GroundTruth, find_ids
 from eql_d2.evaluation.json_file import read_json
-from eql_d2.evaluation.rle import usable_segmentation
+from eql_d2.evaluation.objects import read_objects, without_mask
 
 logger = logging.getLogger("eql_d2.evaluation")
 
@@ -29,9 +26,21 @@ def read_ground_truth(
     annotations: str | os.PathLike[str] | dict[str, Any],
     *,
     need_masks: bool,
+    need_groups: bool = True,
     keep_empty: bool = False,
 ) -> GroundTruth:
     """Read annotations from a file or a parsed json.
+
+    What training leaves out or mends, this does too, so that no run ends with annotations that
+    it began with: an object without a usable box is left out, an unusable ``area`` is the box's,
+    and both are counted in a warning.
+
+    Args:
+        annotations: File, or its parsed json.
+        need_masks: Keep segmentations.
+        need_groups: Refuse categories whose ``frequency`` is missing on some or none of r, c, f;
+            False reads such a file as one without groups.
+        keep_empty: Keep objects with an area of zero, which count in COCO.
 
     An image without ``neg_category_ids`` counts as exhaustively annotated: every category that has
     no object there is known to be absent. That is what plain COCO files mean.
@@ -40,24 +49,21 @@ def read_ground_truth(
     categories do not take part, ``ignore`` is honoured and ``iscrowd`` is not. Only where no
     image has LVIS fields, ``iscrowd`` means what it means in COCO.
 
-    Args:
-        annotations: File, or its parsed json.
-        need_masks: Read the segmentations too.
-        keep_empty: Keep objects with an area of zero, which count in COCO.
-
     Raises:
         DataError: The annotations lack what is needed; all problems of a kind are told at once.
     """
     parts, subject = _load(annotations)
     images = parts["images"]
     image_ids, sizes, order = _read_images(images, subject, need_sizes=need_masks)
-    category_ids, names, groups = _read_categories(parts["categories"], subject)
+    category_ids, names, groups = _read_categories(parts["categories"], subject, need_groups)
     exhaustive = np.array(["neg_category_ids" not in image for image in images], bool)
     if exhaustive.any():
         what = "images have no neg_category_ids: taken as exhaustively annotated"
         logger.info("%s: %d of %d %s", subject, exhaustive.sum(), len(images), what)
     ids = (image_ids, category_ids)
-    objects = _read_objects(parts["annotations"], subject, *ids, need_masks, keep_empty)
+    objects = read_objects(
+        parts["annotations"], subject, *ids, need_masks=need_masks, keep_empty=keep_empty
+    )
     crowd = objects.pop("crowd") & exhaustive.all()
     objects["ignored"] |= crowd
     return GroundTruth(
@@ -67,7 +73,7 @@ def read_ground_truth(
         names=names,
         groups=groups,
         crowd=crowd,
-        without_mask=_without_mask(objects["segmentations"], sizes[objects["image"]], subject),
+        without_mask=without_mask(objects["segmentations"], sizes[objects["image"]], subject),
         exhaustive=exhaustive[order],
         negative_pairs=_image_pairs(images, "neg_category_ids", subject, *ids),
         not_exhaustive_pairs=_image_pairs(images, "not_exhaustive_category_ids", subject, *ids),
@@ -131,7 +137,7 @@ def _read_images(
 
 
 def _read_categories(
-    categories: list[Any], subject: str
+    categories: list[Any], subject: str, need_groups: bool
 ) -> tuple[NDArray[np.int64], tuple[str, ...], tuple[str, ...] | None]:
     category_ids, order = _unique_ids(categories, "categories", subject)
     ordered = [categories[i] for i in order]
@@ -139,9 +145,12 @@ def _read_categories(
     frequencies = [c.get("frequency") for c in ordered]
     if all(frequency is None for frequency in frequencies):
         return category_ids, names, None
-    problems = Problems(subject, "categories", len(categories), DataError)
     bad = [i for i, frequency in enumerate(frequencies) if frequency not in GROUPS]
-    problems.add("'frequency' is not r, c or f", bad, lambda i: ordered[i])
+    if bad and not need_groups:
+        return category_ids, names, None
+    problems = Problems(subject, "categories", len(categories), DataError)
+    mend = "mend it, or give the groups (--groups-from TRAINING_JSON)"
+    problems.add(f"'frequency' is not r, c or f; {mend}", bad, lambda i: ordered[i])
     problems.raise_if_any()
     return category_ids, names, tuple(str(frequency) for frequency in frequencies)
 
@@ -167,79 +176,3 @@ def _image_pairs(
     image, _ = find_ids(image_ids, np.array(ids, dtype=np.int64))
     category, known = find_ids(category_ids, listed_ids)
     return np.unique((category * len(image_ids) + image)[known])
-
-
-def _read_objects(
-    records: list[Any],
-    subject: str,
-    image_ids: NDArray[np.int64],
-    category_ids: NDArray[np.int64],
-    need_masks: bool,
-    keep_empty: bool,
-) -> dict[str, Any]:
-    """The columns of ``annotations``, only of objects that take part."""
-    problems = Problems(subject, "annotations", len(records), DataError)
-    columns = {key: column(records, key, problems) for key in ("image_id", "category_id", "bbox")}
-    segmentations = column(records, "segmentation", problems) if need_masks else None
-    problems.raise_if_any()
-    image_id = integer_column(columns["image_id"] or [], "image_id", problems)
-    category_id = integer_column(columns["category_id"] or [], "category_id", problems)
-    boxes = box_column(columns["bbox"] or [], problems)
-    area = _areas(records, boxes, problems)
-    problems.raise_if_any()
-    assert image_id is not None
-    assert category_id is not None
-    assert boxes is not None
-    assert area is not None
-    image, known_image = find_ids(image_ids, image_id)
-    category, known_category = find_ids(category_ids, category_id)
-    known = known_image & known_category
-    _warn(subject, ~known, "name an unknown image or category; left out")
-    kept = np.flatnonzero(known & ((area > 0) | keep_empty))
-    kept_segmentations = None if segmentations is None else [segmentations[i] for i in kept]
-    return {
-        "image": image[kept],
-        "category": category[kept],
-        "boxes": boxes[kept],
-        "areas": area[kept],
-        "ignored": _flags(records, "ignore")[kept],
-        "crowd": _flags(records, "iscrowd")[kept],
-        "segmentations": kept_segmentations,
-    }
-
-
-def _flags(records: Sequence[Any], key: str) -> NDArray[np.bool_]:
-    return np.array([bool(record.get(key, 0)) for record in records], dtype=bool)
-
-
-def _areas(
-    records: list[Any], boxes: NDArray[np.float64] | None, problems: Problems
-) -> NDArray[np.float64] | None:
-    """The file's areas; the box's area where the file has none."""
-    missing = np.array(["area" not in record for record in records], dtype=bool)
-    area = number_column([record.get("area", 0) for record in records], "area", problems)
-    if missing.any() and area is not None and boxes is not None:
-        logger.info("%d annotations have no area: the area of their box is used", missing.sum())
-        area = np.where(missing, boxes[:, 2] * boxes[:, 3], area)
-    return area
-
-
-def _without_mask(
-    segmentations: list[Any] | None, sizes: NDArray[np.int64], subject: str
-) -> NDArray[np.bool_]:
-    """Objects whose segmentation cannot become a mask of their image's size (H, W)."""
-    if segmentations is None:
-        return np.zeros(len(sizes), dtype=bool)
-    unusable = [
-        not usable_segmentation(segmentation, height, width)
-        for segmentation, (height, width) in zip(segmentations, sizes.tolist(), strict=True)
-    ]
-    result = np.array(unusable, dtype=bool)
-    _warn(subject, result, "have no usable segmentation; ignored for mask AP")
-    return result
-
-
-def _warn(subject: str, affected: NDArray[np.bool_], what: str) -> None:
-    if affected.any():
-        count = int(affected.sum())
-        logger.warning("%s: %d of %d annotations %s", subject, count, len(affected), what)

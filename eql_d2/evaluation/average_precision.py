@@ -81,7 +81,12 @@ def evaluate(
             raise UserError(f"{name} must be at least 1, got {limit}")
     masks = ["segm"] if {"segm", "boundary"} & set(iou_types) else []
     boxes = ["bbox"] if "bbox" in iou_types or "proposals" in metrics else []
-    truth = read_ground_truth(annotations, need_masks=bool(masks), keep_empty="coco" in metrics)
+    truth = read_ground_truth(
+        annotations,
+        need_masks=bool(masks),
+        need_groups=groups is None,
+        keep_empty="coco" in metrics,
+    )
     if "coco" in metrics and not truth.exhaustive.all():
         raise UserError(NOT_COCO)
     if groups is not None:

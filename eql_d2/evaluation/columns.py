@@ -106,7 +106,7 @@ def number_column(
         numbers = array.astype(np.float64)
         bad: Sequence[int] | NDArray[Any] = np.flatnonzero(~np.isfinite(numbers))
     else:
-        bad = [i for i, value in enumerate(values) if not _is_finite_number(value)]
+        bad = [i for i, value in enumerate(values) if not is_finite_number(value)]
         numbers = np.array([] if bad else [float(v) for v in values], dtype=np.float64)
     problems.add(f"{key!r} is not a finite number", bad, lambda i: values[i])
     return None if len(bad) else numbers
@@ -123,7 +123,7 @@ def box_column(values: Sequence[Any], problems: Problems) -> NDArray[np.float64]
         good = np.isfinite(boxes).all(axis=1) & (boxes[:, 2:] >= 0).all(axis=1)
         bad: Sequence[int] | NDArray[Any] = np.flatnonzero(~good)
     else:
-        bad = [i for i, value in enumerate(values) if not _is_box(value)]
+        bad = [i for i, value in enumerate(values) if not is_box(value)]
         boxes = np.array([] if bad else [[float(x) for x in box] for box in values])
     problems.add(
         "'bbox' is not [x, y, width, height] with finite numbers and sides >= 0",
@@ -147,13 +147,14 @@ def _as_array(values: Sequence[Any], ndim: int) -> tuple[str, NDArray[Any] | Non
 
 
 def _is_integer(value: object) -> bool:
-    if not _is_finite_number(value):
+    if not is_finite_number(value):
         return False
     assert isinstance(value, (int, float, np.number))
     return bool(value == int(value) and abs(int(value)) < LARGEST_INTEGER)
 
 
-def _is_finite_number(value: object) -> bool:
+def is_finite_number(value: object) -> bool:
+    """Whether ``value`` is a number, no bool, that float64 can hold."""
     if isinstance(value, bool) or not isinstance(value, (int, float, np.number)):
         return False
     try:
@@ -162,11 +163,12 @@ def _is_finite_number(value: object) -> bool:
         return False
 
 
-def _is_box(value: object) -> bool:
+def is_box(value: object) -> bool:
+    """Whether ``value`` is [x, y, width, height] with finite numbers and sides >= 0."""
     return (
         isinstance(value, (list, tuple, np.ndarray))
         and len(value) == 4
-        and all(_is_finite_number(x) for x in value)
+        and all(is_finite_number(x) for x in value)
         and value[2] >= 0
         and value[3] >= 0
     )

@@ -63,8 +63,9 @@ def evaluate_arrays(
         everyone = np.flatnonzero(images[detections.image])
         truth = truth.take(np.flatnonzero(images[truth.image]))
     sized = truth.take(np.flatnonzero(truth.areas > 0)) if (truth.areas <= 0).any() else truth
-    selected, warnings = _select(sized, detections, everyone, max_detections, max_per_category)
-    if PER_CATEGORY & set(metrics):
+    limit = max_per_category if PER_CATEGORY & set(metrics) else 0
+    selected, warnings = _select(sized, detections, everyone, max_detections, limit)
+    if limit:
         warnings += limit_warnings(detections.image[everyone], len(truth.image_ids))
     found: list[tuple[str, Summary]] = []
     for kind in iou_types:
@@ -84,7 +85,10 @@ def _select(
     max_detections: int,
     max_per_category: int,
 ) -> tuple[Selected, tuple[str, ...]]:
-    """The limits are over everything detected, before the annotations are looked at."""
+    """The limits are over everything detected, before the annotations are looked at.
+
+    A ``max_per_category`` of 0 is for metrics that do not ask for these detections: none.
+    """
     image, category = detections.image[everyone], detections.category[everyone]
     scores = detections.scores[everyone]
     known = labelled(truth, image, category)
@@ -92,7 +96,9 @@ def _select(
     warnings = label_warnings(
         truth, image[per_image], category[per_image], int(known[per_image].sum())
     )
-    per_category = highest_scores(category, scores, max_per_category)
+    per_category = np.zeros(0, dtype=np.int64)
+    if max_per_category:
+        per_category = highest_scores(category, scores, max_per_category)
     per_image, per_category = per_image[known[per_image]], per_category[known[per_category]]
     return Selected(everyone, everyone[per_image], everyone[per_category]), warnings
 

@@ -53,20 +53,32 @@ def labelled(
     return truth.exhaustive[image] | np.isin(category * len(truth.image_ids) + image, known)
 
 
+def _present(
+    truth: GroundTruth, image: NDArray[np.int64], category: NDArray[np.int64]
+) -> NDArray[np.bool_]:
+    """Whether each image has an object of the category beside it."""
+    return np.isin(category * len(truth.image_ids) + image, truth.pairs)
+
+
 def label_warnings(
     truth: GroundTruth, image: NDArray[np.int64], category: NDArray[np.int64], num_labelled: int
 ) -> tuple[str, ...]:
-    """Category ids that are off by one give an AP near zero and no other sign."""
+    """Category ids that are off by one give an AP near zero and no other sign.
+
+    What tells is how many detections are of categories that their image has objects of. That an
+    image was searched for a category tells nothing: in COCO's data it was searched for all.
+    """
     lines = []
+    num_present = int(_present(truth, image, category).sum())
     for shift in (-1, 1):
         shifted = category + shift
         inside = (shifted >= 0) & (shifted < len(truth.category_ids))
-        would = int(labelled(truth, image[inside], shifted[inside]).sum())
-        if would > max(SHIFT_WARNING * num_labelled, LEAST_DETECTIONS):
+        would = int(_present(truth, image[inside], shifted[inside]).sum())
+        if would > max(SHIFT_WARNING * num_present, LEAST_DETECTIONS):
             lines.append(
-                f"{num_labelled} of {len(image)} detections are of categories that are annotated "
-                f"or marked absent in their image; with category ids {shift:+d} it would be "
-                f"{would}; are the category ids shifted by one?"
+                f"{num_present} of {len(image)} detections are of categories that their image has "
+                f"objects of; with category ids {shift:+d} it would be {would}; are the category "
+                "ids shifted by one?"
             )
     if not lines and num_labelled < (1 - UNLABELLED_WARNING) * len(image):
         lines.append(

@@ -79,7 +79,7 @@ def generate(
     images = _images(rng, table, num_images)
     if not annotations.exists():
         with atomic_text_file(annotations) as file:
-            json.dump(_annotations(table, images, pool), file)
+            file.write(json.dumps(_annotations(table, images, pool)))
     if not results.exists():
         rng = np.random.default_rng((seed, 1))
         with atomic_text_file(results) as file:

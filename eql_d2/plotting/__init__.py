@@ -1,6 +1,7 @@
 """Figures from metrics and annotation files; matplotlib is imported inside functions."""
 
 from eql_d2.plotting.bars import plot_metrics_comparison
+from eql_d2.plotting.category_ap import plot_category_ap
 from eql_d2.plotting.counts import plot_category_counts, write_category_csv
 from eql_d2.plotting.curves import plot_loss_curves, read_training_log
 from eql_d2.plotting.images import read_image, write_png
@@ -20,6 +21,7 @@ __all__ = [
     "category_color",
     "draw_instances",
     "list_images",
+    "plot_category_ap",
     "plot_category_counts",
     "plot_loss_curves",
     "plot_metrics_comparison",

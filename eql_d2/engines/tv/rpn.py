@@ -7,8 +7,9 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchvision.models.detection._utils import BoxCoder
 from torchvision.models.detection.image_list import ImageList
-from torchvision.models.detection.rpn import AnchorGenerator, RegionProposalNetwork, RPNHead
+from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead
 
+from eql_d2.engines.tv.anchors import PyramidAnchors
 from eql_d2.engines.tv.settings import RpnSettings
 
 # torchvision drops proposals thinner than this, which have no usable regression target. Pixels.
@@ -18,7 +19,8 @@ MIN_PROPOSAL_SIZE = 1e-3
 class Rpn(RegionProposalNetwork):
     """torchvision's RPN on chosen pyramid levels, with an adjustable L1 loss.
 
-    With ``smooth_l1_beta`` 1/9 and weights 1 its losses are torchvision's to the bit.
+    With ``smooth_l1_beta`` 1/9 and weights 1 its losses are torchvision's to the bit, given the
+    same anchors; these are Detectron2's.
 
     Args:
         settings: anchors, matching, sampling, losses, proposal counts.
@@ -26,7 +28,7 @@ class Rpn(RegionProposalNetwork):
     """
 
     def __init__(self, settings: RpnSettings, in_channels: int) -> None:
-        anchors = AnchorGenerator(settings.anchor_sizes, settings.aspect_ratios)
+        anchors = PyramidAnchors(settings.levels, settings.anchor_sizes, settings.aspect_ratios)
         low, high = settings.iou_thresholds
         super().__init__(
             anchors,

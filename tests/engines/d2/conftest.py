@@ -1,7 +1,5 @@
-"""A small Detectron2 detector and data set; what is reported where Detectron2 is not installed."""
+"""A small Detectron2 detector and data set."""
 
-import importlib.util
-import os
 from contextlib import suppress
 
 import pytest
@@ -16,9 +14,6 @@ from eql_d2.errors import MissingPackageError
 with suppress(MissingPackageError):
     from eql_d2.engines.d2.compat import Boxes, Instances, build_model, get_cfg
     from eql_d2.engines.d2.statistics import write_statistics
-
-REQUIRED = "EQL_D2_REQUIRE_DETECTRON2"
-INSTALLED = importlib.util.find_spec("detectron2") is not None
 
 TINY_CONFIG = """
 MODEL:
@@ -61,15 +56,6 @@ SEED: 3
 # Images with each of the five categories of the tests' statistics, of 1000: two are tail.
 IMAGE_COUNTS = (600, 300, 100, 5, 2)
 TAIL = [False, False, False, True, True]
-
-
-def pytest_runtest_setup(item):
-    """Report each test of the engine as not run, or as failed where the engine is required."""
-    if INSTALLED or item.get_closest_marker("detectron2") is None:
-        return
-    if os.environ.get(REQUIRED) == "1":
-        pytest.fail(f"Detectron2 is not installed, and {REQUIRED}=1 requires it", pytrace=False)
-    pytest.skip("NOT RUN: Detectron2 is not installed")
 
 
 @pytest.fixture(scope="session")

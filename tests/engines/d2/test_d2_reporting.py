@@ -19,15 +19,15 @@ importlib.util.find_spec = lambda name, *a: None if name == "detectron2" else re
 import pytest
 for required in "01":
     os.environ["EQL_D2_REQUIRE_DETECTRON2"] = required
-    code = pytest.main(["-q", "-p", "no:cacheprovider", sys.argv[1]])
+    code = pytest.main(["-q", "-p", "no:cacheprovider", *sys.argv[1:]])
     print("EXIT", int(code))
 """
 
 
 def test_tests_are_collected_and_reported_as_not_run():
-    tests = str(FOLDER / "test_d2_output_layers.py")
+    tests = [FOLDER / "test_d2_output_layers.py", ROOT / "tests" / "test_detectron2_defaults.py"]
     done = subprocess.run(
-        [sys.executable, "-c", RUN_TWICE, tests],
+        [sys.executable, "-c", RUN_TWICE, *map(str, tests)],
         capture_output=True,
         text=True,
         check=False,

@@ -9,7 +9,6 @@ from torch.nn import functional as F
 from torchvision.models.detection import MaskRCNN
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.mask_rcnn import MaskRCNNPredictor
-from torchvision.models.detection.rpn import AnchorGenerator
 
 from eql_d2.engines.tv.roi_heads import labels_from_torchvision
 from eql_d2.losses import ClassificationLoss
@@ -79,7 +78,7 @@ def stock_twin(ours, settings):
         image_mean=list(settings.input.pixel_mean),
         image_std=list(settings.input.pixel_std),
         _skip_resize=True,  # which would draw random numbers
-        rpn_anchor_generator=AnchorGenerator(rpn.anchor_sizes, rpn.aspect_ratios),
+        rpn_anchor_generator=copy.deepcopy(ours.rpn.anchor_generator),
         rpn_head=copy.deepcopy(ours.rpn.head),
         rpn_pre_nms_top_n_train=rpn.pre_nms_topk[0],
         rpn_pre_nms_top_n_test=rpn.pre_nms_topk[1],

@@ -1,0 +1,129 @@
+"""The objects of an annotation file as columns, with the same leniency as training has."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eql_d2.errors import DataError
+from eql_d2.evaluation.columns import (
+    Problems,
+    box_column,
+    column,
+    integer_column,
+    is_box,
+    is_finite_number,
+    number_column,
+)
+from eql_d2.evaluation.ground_truth import find_ids
+from eql_d2.evaluation.rle import usable_segmentation
+
+logger = logging.getLogger("eql_d2.evaluation")
+
+
+def read_objects(
+    records: list[Any],
+    subject: str,
+    image_ids: NDArray[np.int64],
+    category_ids: NDArray[np.int64],
+    *,
+    need_masks: bool,
+    keep_empty: bool,
+) -> dict[str, Any]:
+    """The columns of ``annotations``, only of objects that take part.
+
+    Objects without area are kept if ``keep_empty``; those without a usable box never.
+    """
+    problems = Problems(subject, "annotations", len(records), DataError)
+    columns = {key: column(records, key, problems) for key in ("image_id", "category_id", "bbox")}
+    problems.raise_if_any()
+    segmentations = _segmentations(records, problems) if need_masks else None
+    image_id = integer_column(columns["image_id"] or [], "image_id", problems)
+    category_id = integer_column(columns["category_id"] or [], "category_id", problems)
+    boxes, boxed = _boxes(columns["bbox"] or [], subject, problems)
+    problems.raise_if_any()
+    assert image_id is not None
+    assert category_id is not None
+    area = _areas(records, boxes, subject)
+    image, known_image = find_ids(image_ids, image_id)
+    category, known_category = find_ids(category_ids, category_id)
+    known = known_image & known_category
+    _warn(subject, ~known, "name an unknown image or category; left out")
+    kept = np.flatnonzero(known & boxed & ((area > 0) | keep_empty))
+    kept_segmentations = None if segmentations is None else [segmentations[i] for i in kept]
+    return {
+        "image": image[kept],
+        "category": category[kept],
+        "boxes": boxes[kept],
+        "areas": area[kept],
+        "ignored": _flags(records, "ignore")[kept],
+        "crowd": _flags(records, "iscrowd")[kept],
+        "segmentations": kept_segmentations,
+    }
+
+
+def _flags(records: Sequence[Any], key: str) -> NDArray[np.bool_]:
+    return np.array([bool(record.get(key, 0)) for record in records], dtype=bool)
+
+
+def _segmentations(records: list[Any], problems: Problems) -> list[Any] | None:
+    """The segmentations, None where a record lacks one; a problem if all do."""
+    if any("segmentation" in record for record in records):
+        return [record.get("segmentation") for record in records]
+    return column(records, "segmentation", problems)
+
+
+def _boxes(
+    values: list[Any], subject: str, problems: Problems
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """(N, 4) boxes, zeros where unusable, and which are usable; a problem if most are not."""
+    found = Problems(subject, "annotations", len(values), DataError)
+    boxes = box_column(values, found)
+    if boxes is not None:
+        return boxes, np.ones(len(boxes), dtype=bool)
+    usable = np.array([is_box(value) for value in values], dtype=bool)
+    if 2 * usable.sum() < len(values):
+        problems.lines += found.lines
+    _warn(subject, ~usable, "have no usable bbox; left out")
+    boxes = np.zeros((len(values), 4))
+    boxes[usable] = [value for value, good in zip(values, usable, strict=True) if good]
+    return boxes, usable
+
+
+def _areas(records: list[Any], boxes: NDArray[np.float64], subject: str) -> NDArray[np.float64]:
+    """The file's areas; the box's area where the file has none, or none that is a number."""
+    values = [record.get("area") for record in records]
+    area = number_column(values, "area", Problems(subject, "annotations", len(values), DataError))
+    if area is not None:
+        return area
+    usable = np.array([is_finite_number(value) for value in values], dtype=bool)
+    missing = int((~usable).sum())
+    logger.info("%s: %d annotations have no area: their box's is used", subject, missing)
+    area = boxes[:, 2] * boxes[:, 3]
+    area[usable] = [value for value, good in zip(values, usable, strict=True) if good]
+    return area
+
+
+def without_mask(
+    segmentations: list[Any] | None, sizes: NDArray[np.int64], subject: str
+) -> NDArray[np.bool_]:
+    """Objects whose segmentation cannot become a mask of their image's size (H, W)."""
+    if segmentations is None:
+        return np.zeros(len(sizes), dtype=bool)
+    unusable = [
+        not usable_segmentation(segmentation, height, width)
+        for segmentation, (height, width) in zip(segmentations, sizes.tolist(), strict=True)
+    ]
+    result = np.array(unusable, dtype=bool)
+    _warn(subject, result, "have no usable segmentation; ignored for mask AP")
+    return result
+
+
+def _warn(subject: str, affected: NDArray[np.bool_], what: str) -> None:
+    if affected.any():
+        count = int(affected.sum())
+        logger.warning("%s: %d of %d annotations %s", subject, count, len(affected), what)
