@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -22,6 +23,7 @@ def config_problems(cfg: CfgNode) -> list[str]:
         *_loss_problems(cfg),
         *_data_problems(cfg),
         *_solver_problems(cfg),
+        *_sampling_problems(cfg),
         *_machine_problems(cfg),
     ]
 
@@ -157,8 +159,25 @@ def _solver_problems(cfg: CfgNode) -> list[str]:
     return problems
 
 
+def _sampling_problems(cfg: CfgNode) -> list[str]:
+    loader = cfg.DATALOADER
+    problems = []
+    if loader.SAMPLER_TRAIN == "RepeatFactorTrainingSampler" and loader.REPEAT_THRESHOLD <= 0:
+        problems.append(
+            "RepeatFactorTrainingSampler repeats nothing with DATALOADER.REPEAT_THRESHOLD "
+            f"{loader.REPEAT_THRESHOLD}; set it above 0 (LVIS: 0.001)"
+        )
+    if loader.NUM_WORKERS < 0:
+        problems.append(f"DATALOADER.NUM_WORKERS must be 0 or more, got {loader.NUM_WORKERS}")
+    if cfg.MODEL.EQL.LOG_PERIOD < 1:
+        problems.append(f"MODEL.EQL.LOG_PERIOD must be at least 1, got {cfg.MODEL.EQL.LOG_PERIOD}")
+    return problems
+
+
 def _machine_problems(cfg: CfgNode) -> list[str]:
     device = str(cfg.MODEL.DEVICE)
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
+        return [f"MODEL.DEVICE must be auto, cpu, cuda or cuda:N, got {device!r}"]
     if device.startswith("cuda") and not torch.cuda.is_available():
         return [
             f"MODEL.DEVICE is {device} but torch {torch.__version__} sees no GPU; set it to auto "

@@ -38,6 +38,10 @@ def test_a_sound_configuration_has_no_problems(cfg):
         ("SOLVER.IMS_PER_BATCH", 0, "SOLVER.IMS_PER_BATCH"),
         ("SOLVER.BASE_LR", 0.0, "SOLVER.BASE_LR must be positive"),
         ("SOLVER.STEPS", [20, 10], "must increase"),
+        ("DATALOADER.SAMPLER_TRAIN", "RepeatFactorTrainingSampler", "above 0 (LVIS: 0.001)"),
+        ("DATALOADER.NUM_WORKERS", -1, "NUM_WORKERS must be 0 or more"),
+        ("MODEL.EQL.LOG_PERIOD", 0, "LOG_PERIOD must be at least 1"),
+        ("MODEL.DEVICE", "gpu", "must be auto, cpu, cuda or cuda:N, got 'gpu'"),
     ],
 )
 def test_each_wrong_value_is_named_once(cfg, key, value, said):

@@ -194,8 +194,6 @@ def _loader(read: ConfigReader) -> LoaderSettings:
     sampler = read.choice("DATALOADER.SAMPLER_TRAIN", samplers)
     threshold = read.number("DATALOADER.REPEAT_THRESHOLD", 0)
     repeats = sampler == "RepeatFactorTrainingSampler"
-    if repeats and threshold == 0:
-        read.problem(f"{sampler} needs DATALOADER.REPEAT_THRESHOLD above 0 (LVIS: 0.001)")
     return LoaderSettings(
         batch_size=read.number("SOLVER.IMS_PER_BATCH", 1),
         num_workers=read.number("DATALOADER.NUM_WORKERS", 0),

@@ -110,11 +110,10 @@ def test_all_problems_come_in_one_error(tiny_config):
     assert len(caught.value.problems) == 3
 
 
-def test_repeat_factor_sampling_needs_a_threshold(tiny_config):
-    overrides = ["DATALOADER.SAMPLER_TRAIN", "RepeatFactorTrainingSampler"]
-    with pytest.raises(ConfigError, match=r"DATALOADER\.REPEAT_THRESHOLD"):
-        read_settings(load_config(tiny_config, overrides))
-    overrides += ["DATALOADER.REPEAT_THRESHOLD", "0.25"]
+def test_the_repeat_threshold_is_read_where_images_are_to_repeat(tiny_config):
+    overrides = ["DATALOADER.REPEAT_THRESHOLD", "0.25"]
+    assert read_settings(load_config(tiny_config, overrides)).loader.repeat_threshold is None
+    overrides += ["DATALOADER.SAMPLER_TRAIN", "RepeatFactorTrainingSampler"]
     assert read_settings(load_config(tiny_config, overrides)).loader.repeat_threshold == 0.25
 
 
