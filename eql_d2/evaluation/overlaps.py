@@ -84,17 +84,23 @@ def mask_overlaps(
     """Mask IoU by pycocotools, pair by pair. The two functions give the RLEs of some indices."""
     from pycocotools import mask as coco_mask
 
-    found = []
-    for i in range(len(pairs.first_detection)):
-        detection = pairs.first_detection[i] + np.arange(pairs.num_detections[i])
-        start = pairs.first_truth[i]
-        truth = pairs.truth_order[start : start + pairs.num_truths[i]]
+    columns = (pairs.first_detection, pairs.num_detections, pairs.first_truth, pairs.num_truths)
+    ious = np.empty(int((pairs.num_detections * pairs.num_truths).sum()))
+    stop = 0
+    for first, number, first_truth, num_truths in zip(*(c.tolist() for c in columns), strict=True):
+        truth = pairs.truth_order[first_truth : first_truth + num_truths]
         iou = coco_mask.iou(
-            detection_masks(detection), truth_masks(truth), crowd[truth].astype(np.uint8).tolist()
+            detection_masks(np.arange(first, first + number)),
+            truth_masks(truth),
+            crowd[truth].tolist(),
         )
-        row, col = np.nonzero(iou >= minimum)
-        if len(row):
-            found.append(Overlaps(detection[row], truth[col], iou[row, col]))
+        start, stop = stop, stop + iou.size
+        ious[start:stop] = iou.ravel()
+    found, stop = [], 0
+    for detection, truth in _combinations(pairs):
+        start, stop = stop, stop + len(detection)
+        near = np.flatnonzero(ious[start:stop] >= minimum)
+        found.append(Overlaps(detection[near], truth[near], ious[start:stop][near]))
     return _concatenate(found)
 
 

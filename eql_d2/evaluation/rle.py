@@ -145,17 +145,27 @@ def usable_segmentation(segmentation: Any, height: int, width: int) -> bool:
     runs add up to it.
     """
     if isinstance(segmentation, list):
-        return bool(segmentation) and all(_is_polygon(part) for part in segmentation)
+        return is_polygons(segmentation)
     if not is_rle(segmentation) or list(segmentation["size"]) != [height, width]:
         return False
     return bool(measure_rles([compressed_counts(segmentation)]).totals[0] == height * width)
+
+
+def is_polygons(segmentation: object) -> bool:
+    """Whether a value is a list of one or more polygons of at least three finite points."""
+    return (
+        isinstance(segmentation, list)
+        and bool(segmentation)
+        and all(map(_is_polygon, segmentation))
+    )
 
 
 def _is_polygon(part: object) -> bool:
     if not isinstance(part, list) or len(part) < 6 or len(part) % 2:
         return False
     try:
-        return bool(all(-LARGEST_COORDINATE < x < LARGEST_COORDINATE for x in part))
+        inside = -LARGEST_COORDINATE < min(part) and max(part) < LARGEST_COORDINATE
+        return bool(inside and sum(part) == sum(part))  # a NaN may hide from min and max
     except TypeError:
         return False
 
@@ -167,7 +177,8 @@ def annotation_rle(segmentation: Any, height: int, width: int) -> dict[str, Any]
     if not usable_segmentation(segmentation, height, width):
         segmentation = {"size": [height, width], "counts": [height * width]}
     if isinstance(segmentation, list):
-        return coco_mask.merge(coco_mask.frPyObjects(segmentation, height, width))
+        parts = coco_mask.frPyObjects(segmentation, height, width)
+        return parts[0] if len(parts) == 1 else coco_mask.merge(parts)
     return {"size": [height, width], "counts": compressed_counts(segmentation)}
 
 

@@ -91,6 +91,11 @@ class RleStrings(Sequence[bytes]):
         self._text += rles.text
         self._lengths.append(rles.lengths)
 
+    def append_strings(self, strings: Sequence[bytes]) -> None:
+        """Append strings."""
+        self._text += b"".join(strings)
+        self._lengths.append(np.fromiter(map(len, strings), dtype=np.int64, count=len(strings)))
+
     def _edges(self) -> NDArray[np.int64]:
         if self._lengths:
             stops = self._stops[-1] + np.cumsum(np.concatenate(self._lengths))
@@ -100,6 +105,13 @@ class RleStrings(Sequence[bytes]):
 
     def __len__(self) -> int:
         return len(self._edges()) - 1
+
+    def take(self, indices: NDArray[np.int64]) -> list[bytes]:
+        """The strings at some indices from 0 on."""
+        stops = self._edges()
+        with memoryview(self._text) as text:
+            edges = zip(stops[indices].tolist(), stops[indices + 1].tolist(), strict=True)
+            return [bytes(text[start:stop]) for start, stop in edges]
 
     @overload
     def __getitem__(self, index: int) -> bytes: ...
