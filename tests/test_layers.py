@@ -19,6 +19,7 @@ ALLOWED = {
     "submission": {"numpy"},
     "plotting": {"numpy"},
     "reporting": {"numpy"},
+    "inference": {"numpy", "torch", "torchvision"},
     "engines/tv": {"torch", "torchvision", "numpy", "fvcore", "yaml", "PIL", "pycocotools"},
     "engines/d2": {"torch", "numpy", "fvcore", "yaml", "detectron2", "pycocotools", "PIL"},
     "__init__.py": set(),
@@ -50,6 +51,7 @@ BELOW = {
     "submission": {"evaluation"},
     "plotting": {"categories", "data", "evaluation"},
     "reporting": {"categories", "data", "evaluation", "plotting"},
+    "inference": set(),
 }
 EVERYTHING_BELOW = {
     *BELOW,

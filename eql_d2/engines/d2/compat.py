@@ -51,6 +51,7 @@ try:
         build_model,
     )
     from detectron2.modeling.box_regression import Box2BoxTransform
+    from detectron2.modeling.postprocessing import detector_postprocess
     from detectron2.modeling.roi_heads import CascadeROIHeads
     from detectron2.solver import build_lr_scheduler, build_optimizer
     from detectron2.structures import Boxes, BoxMode, ImageList, Instances
@@ -107,6 +108,7 @@ __all__ = [
     "collect_env_info",
     "comm",
     "configurable",
+    "detector_postprocess",
     "get_cfg",
     "get_event_storage",
     "hooks",

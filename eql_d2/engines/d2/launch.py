@@ -91,8 +91,17 @@ def batch_problems(batch_size: int, world_size: int) -> list[str]:
     ]
 
 
-def launch(worker: Callable[..., None], processes: Processes, device: str, args: tuple) -> None:
+def launch(
+    worker: Callable[..., None],
+    processes: Processes,
+    device: str,
+    args: tuple,
+    *,
+    timeout: timedelta = TIMEOUT,
+) -> None:
     """Run ``worker(*args)`` in every process of this machine and return when all have ended.
+
+    ``timeout`` is how long a process waits for the others in one collective operation.
 
     Raises:
         UserError: what a worker raised as such, without its traceback.
@@ -105,7 +114,7 @@ def launch(worker: Callable[..., None], processes: Processes, device: str, args:
         try:
             mp.start_processes(
                 _spawned,
-                args=(worker, processes, device, report, args),
+                args=(worker, processes, device, report, timeout, args),
                 nprocs=processes.per_machine,
                 start_method="spawn",
             )
@@ -123,7 +132,7 @@ def started_by_torchrun() -> bool:
 def join_torchrun(device: str) -> None:
     """Join the processes that torchrun started."""
     local_size = int(os.environ.get("LOCAL_WORLD_SIZE", os.environ["WORLD_SIZE"]))
-    _join(int(os.environ["LOCAL_RANK"]), local_size, device, init_method="env://")
+    _join(int(os.environ["LOCAL_RANK"]), local_size, device, init_method="env://", timeout=TIMEOUT)
 
 
 def leave() -> None:
@@ -138,6 +147,7 @@ def _spawned(
     processes: Processes,
     device: str,
     report: Path,
+    timeout: timedelta,
     args: tuple[Any, ...],
 ) -> None:
     _join(
@@ -147,6 +157,7 @@ def _spawned(
         init_method=processes.url,
         world_size=processes.world_size,
         rank=processes.machine_rank * processes.per_machine + local_rank,
+        timeout=timeout,
     )
     try:
         worker(*args)
@@ -163,7 +174,7 @@ def _join(local_rank: int, local_size: int, device: str, **rendezvous: Any) -> N
         torch.cuda.set_device(local_rank)
     elif "OMP_NUM_THREADS" not in os.environ:  # else each would take all cores
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // local_size))
-    dist.init_process_group("nccl" if on_gpu else "gloo", timeout=TIMEOUT, **rendezvous)
+    dist.init_process_group("nccl" if on_gpu else "gloo", **rendezvous)
     comm.create_local_process_group(local_size)
     comm.synchronize()
 

@@ -5,17 +5,20 @@ They are Detectron2's heads with another last layer. Importing this module regis
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from eql_d2.engines.d2.compat import (
     ROI_HEADS_REGISTRY,
     CascadeROIHeads,
+    Instances,
     ShapeSpec,
     StandardROIHeads,
 )
 from eql_d2.engines.d2.output_layers import EQLFastRCNNOutputLayers
+from eql_d2.engines.d2.selection import fast_rcnn_inference
 from eql_d2.engines.d2.statistics import with_num_classes
 from eql_d2.errors import ConfigError
 
@@ -62,6 +65,26 @@ class EQLCascadeROIHeads(CascadeROIHeads):
             for head, predictor in zip(heads, stock, strict=True)
         ]
         return parts
+
+    def _forward_box(
+        self, features: dict[str, Tensor], proposals: list[Instances], targets: Any = None
+    ) -> Any:
+        """Return losses in training; else detections, by the short way to Detectron2's."""
+        if self.training:
+            return super()._forward_box(features, proposals, targets)
+        levels = [features[name] for name in self.box_in_features]
+        sizes = [image.image_size for image in proposals]
+        boxes: tuple[Tensor, ...] = ()
+        scores: list[tuple[Tensor, ...]] = []
+        for stage, predictor in enumerate(self.box_predictor):
+            if stage > 0:
+                proposals = self._create_proposals_from_boxes(boxes, sizes)
+            predictions = self._run_stage(levels, proposals, stage)
+            boxes = predictor.predict_boxes(predictions, proposals)
+            scores.append(predictor.predict_probs(predictions, proposals))
+        mean = [sum(stages) * (1.0 / len(stages)) for stages in zip(*scores, strict=True)]
+        limits = dataclasses.astuple(self.box_predictor[-1].limits)
+        return fast_rcnn_inference(boxes, mean, sizes, *limits)[0]
 
 
 def _check_cascade(cfg: Any) -> None:

@@ -28,7 +28,13 @@ from eql_d2.engines.d2.compat import (
     hooks,
     inference_on_dataset,
 )
-from eql_d2.engines.d2.evaluator import RESULTS_FILE, DetectionWriter, join_shards, shard_path
+from eql_d2.engines.d2.evaluator import (
+    RESULTS_FILE,
+    DetectionWriter,
+    RawDetections,
+    join_shards,
+    shard_path,
+)
 from eql_d2.engines.d2.job import Job
 from eql_d2.engines.d2.loading import (
     SeedAtCheckpoints,
@@ -36,6 +42,7 @@ from eql_d2.engines.d2.loading import (
     seed_process,
     test_batches,
 )
+from eql_d2.engines.d2.taking_turns import on_first_process
 from eql_d2.engines.d2.trainer import (
     Trainer,
     freeze_unread_levels,
@@ -91,7 +98,7 @@ def write_detections(job: Job, model: nn.Module) -> None:
     directory.mkdir(parents=True, exist_ok=True)
     shard = shard_path(directory, comm.get_rank(), comm.get_world_size())
     with ResultsWriter(shard, job.category_ids) as writer:
-        inference_on_dataset(model, test_batches(job), DetectionWriter(writer))
+        inference_on_dataset(RawDetections(model), test_batches(job), DetectionWriter(writer))
 
 
 def _load_weights(job: Job, checkpointer: Checkpointer) -> int:
@@ -139,14 +146,16 @@ def _hooks(
 
 
 def _evaluate_now(job: Job, model: nn.Module) -> dict[str, float]:
-    """Evaluate during training; the other processes wait for the first at the hook's barrier."""
+    """Evaluate during training: all processes predict, the first one scores."""
     write_detections(job, model)
-    comm.synchronize()
-    if not comm.is_main_process():
-        return {}
+    comm.synchronize()  # all shards are written
+    metrics = on_first_process(lambda: _score(job))
+    return {name: value for name, value in (metrics or {}).items() if value is not None}
+
+
+def _score(job: Job) -> dict[str, float | None]:
     results = join_shards(job.output_dir / RESULTS_FILE.parent, comm.get_world_size())
-    metrics = finish_evaluation(job.cfg, job.load_experiment(), results)
-    return {name: value for name, value in metrics.items() if value is not None}
+    return finish_evaluation(job.cfg, job.load_experiment(), results)
 
 
 def _writers(job: Job, period: int) -> list[EventWriter]:
