@@ -46,27 +46,18 @@ def main(argv: Sequence[str] | None = None) -> int:
             overrides = [*length, *args.set, "OUTPUT_DIR", run]
             tool("train_net", "--config-file", config, "--engine", args.engine, *overrides)
     truth, images = test_data(runs[1])
-    packed, again, given = out / "submission.zip", out / "submission", ["--annotations", truth]
+    packed, again, scored = out / "submission.zip", out / "submission", out / "metrics"
+    given = ["--annotations", truth]
+    files = {run: ["--results", run / RESULTS] for run in runs}
     for run in runs:
-        tool(
-            "evaluate",
-            *given,
-            "--results",
-            run / RESULTS,
-            "--output-dir",
-            out / "metrics" / run.name,
-        )
+        tool("evaluate", *given, *files[run], "--output-dir", scored / run.name)
     tool("compare_results", *runs, *given, "--names", *(run.name for run in runs))
-    tool(
-        "pack_submission", "--image-info", truth, "--results", runs[1] / RESULTS, "--output", packed
-    )
+    tool("pack_submission", "--image-info", truth, *files[runs[1]], "--output", packed)
     tool("validate_results", *given, "--results", packed)
     tool("evaluate", *given, "--results", packed, "--output-dir", again)
     tool("report", "--runs", *runs, *given, "--images", images, "--output", out / "report.html")
-    before, after = (
-        json.loads((folder / "metrics.json").read_text("utf-8"))
-        for folder in (out / "metrics" / runs[1].name, again)
-    )
+    folders = (scored / runs[1].name, again)
+    before, after = (json.loads((f / "metrics.json").read_text("utf-8")) for f in folders)
     changes = [abs(before[k] - after[k]) for k in before if before[k] is not None]
     if before.keys() != after.keys() or max(changes) > LARGEST_CHANGE:
         raise RuntimeError(f"the submission has other metrics: {before} became {after}")
