@@ -25,7 +25,7 @@ from eql_d2.evaluation.results import read_results
 IOU_TYPES = ("bbox", "segm")
 NUM_SAMPLES = 2000
 LEAST_SAMPLES = 100
-_BLOCK = 250  # resampled sets at once
+_BLOCK = 500  # resampled sets at once
 
 
 @dataclass(frozen=True)

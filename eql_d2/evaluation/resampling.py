@@ -96,22 +96,35 @@ def _average_precision(
     if last == 0:
         return np.zeros(weights.shape[1])
     overlapping, taken, right = overlapping[:last], taken[:, :last], right[:, :last]
-    wrong = (taken == UNMATCHED) & counts[overlapping]
-    before = _plain_wrong_before(weights, image, overlapping, counts)
     own = weights[image[overlapping]]  # (M, R)
+    counted = counts[overlapping]
+    # Right or wrong, what counts stands before; only these two differ between thresholds.
+    before = _plain_wrong_before(weights, image, overlapping, counts)
+    before += _running(np.add, own * counted[:, None])
+    added = right & ~counted
+    removed = (taken != UNMATCHED) & ~right & counted
     total = np.zeros(weights.shape[1])
-    for t in range(len(taken)):
+    for t in np.flatnonzero(right.any(axis=1)):
         at = np.flatnonzero(right[t])
-        if len(at) == 0:
-            continue
-        correct = np.cumsum(own[at], axis=0)
-        mistaken = before[at]
-        if wrong[t].any():
-            mistaken += np.cumsum(own * wrong[t][:, None], axis=0)[at]
-        mistaken += correct
-        mistaken += np.spacing(1)
-        total += _area_under(correct, correct / mistaken, objects)
+        correct = _running(np.add, own[at])
+        judged = before[at]
+        for change in (added, removed):
+            if change[t].any():
+                part = _running(np.add, own * change[t][:, None])[at]
+                judged += part if change is added else -part
+        judged += np.spacing(1)
+        total += _area_under(correct, correct / judged, objects)
     return total / len(taken)
+
+
+def _running(function: np.ufunc, rows: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Accumulate over the rows of an array, in place.
+
+    NumPy's own accumulation goes down one column after the other, which takes ten times as long.
+    """
+    for i in range(1, len(rows)):
+        function(rows[i - 1], rows[i], out=rows[i])
+    return rows
 
 
 def _plain_wrong_before(
@@ -120,7 +133,7 @@ def _plain_wrong_before(
     overlapping: NDArray[np.int64],
     counts: NDArray[np.bool_],
 ) -> NDArray[np.float64]:
-    """(M, R) weight of the false positives without any overlap before each that has one."""
+    """(M, R) weight of the false positives without any overlap before each detection with one."""
     plain = counts.copy()
     plain[overlapping] = False
     index = np.flatnonzero(plain[: overlapping[-1]])
@@ -132,7 +145,7 @@ def _plain_wrong_before(
         first = np.flatnonzero(np.diff(part, prepend=-1))
         block = weights[image[index[start : start + step]]]
         sums[part[first]] += np.add.reduceat(block, first, axis=0)
-    return np.cumsum(sums, axis=0, out=sums)
+    return _running(np.add, sums)
 
 
 def _area_under(
@@ -147,7 +160,7 @@ def _area_under(
 
     Returns: (R,).
     """
-    np.maximum.accumulate(precision[::-1], axis=0, out=precision[::-1])
+    _running(np.maximum, precision[::-1])
     recall = np.divide(correct, np.maximum(objects, 1e-300), out=correct)
     nearest = np.rint(recall * (len(RECALLS) - 1)).astype(np.int64)
     np.minimum(nearest, len(RECALLS) - 1, out=nearest)
