@@ -13,8 +13,9 @@ Three sources of noise are kept apart, because each answers another question:
 that over categories, less the part that is in both, which is the variance over images of each
 category's own difference (A. C. Cameron, J. B. Gelbach and D. L. Miller, "Robust Inference With
 Multiway Clustering", Journal of Business & Economic Statistics 29 (2011)); a t interval. *All*
-adds the variance of the seeds. The intervals over images and over categories are expanded
-percentile intervals, see :func:`eql_d2.evaluation.intervals.expanded_percentile_interval`.
+adds the variance of the seeds, and is never narrower than either part. The intervals over images
+and over categories are expanded percentile intervals, see
+:func:`eql_d2.evaluation.intervals.expanded_percentile_interval`.
 
 In a resampled set, as in any test set, a category without an object drops out of the mean.
 
@@ -218,5 +219,8 @@ def _intervals(
         both = StandardError(joint, min(units) - 1)
         known["images and categories"] = both.interval(estimate, confidence)
         if seeds is not None:
-            known["all"] = combine([both, seeds]).interval(estimate, confidence)
+            # Satterthwaite's degrees can make the sum look better known than its worst part.
+            parts = (both, seeds, combine([both, seeds]))
+            intervals = [part.interval(estimate, confidence) for part in parts]
+            known["all"] = max(intervals, key=lambda interval: interval.high)
     return known

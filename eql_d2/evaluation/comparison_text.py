@@ -27,10 +27,8 @@ def verdict(difference: Difference) -> tuple[str, bool]:
     within = [s for s in SINGLE if s in known and not known[s].excludes_zero()]
     joint = next(s for s in ("all", "images and categories", *SINGLE) if s in known)
     clear = known[joint].excludes_zero()
-    if clear and not within:
+    if clear and beyond:
         return f"exceeds the noise of {_listed(beyond)}", True
-    if clear:
-        return f"exceeds the noise in all, though not that of {_listed(within)} alone", True
     if not beyond:
         return "within the noise", False
     if not within:
@@ -60,6 +58,8 @@ def caveats(comparison: Comparison) -> list[str]:
             "A side of one run: the noise of training is not measured, and runs that differ only "
             "in their seed may differ as much. Two or more runs a side tell."
         )
+    elif min(comparison.num_runs) == 2:
+        lines.append("Two runs on a side say little about their spread: more narrow its intervals.")
     number = len(comparison.differences)
     if number > 1:
         lines.append(

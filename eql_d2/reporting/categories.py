@@ -43,13 +43,13 @@ def category_charts(sides: Sequence[Side], training_images: Mapping[int, int] | 
     counts = training_images or {i: c.images for i, c in categories.items()}
     base = sides[0].category_ap(kind)
     what = f"{IOU_TYPES[kind]} AP"
-    panels = [_scatter(f"{sides[0].name}: {what}", base, categories, counts, training_images)]
+    shared = (categories, counts, "training" if training_images else "test")
+    ap = {side.name: side.category_ap(kind) for side in sides}
+    panels = [_scatter(f"{name}: {what}", values, *shared) for name, values in ap.items()]
     for side in sides[1:]:
-        ap = side.category_ap(kind)
-        panels.append(_scatter(f"{side.name}: {what}", ap, categories, counts, training_images))
-        gain = {i: value - base[i] for i, value in ap.items() if i in base}
+        gain = {i: value - base[i] for i, value in ap[side.name].items() if i in base}
         title = f"{side.name} minus {sides[0].name}: {what}"
-        panels.append(_scatter(title, gain, categories, counts, training_images, signed=True))
+        panels.append(_scatter(title, gain, *shared, signed=True))
     present = [g for g in GROUP_NAMES if any(c.group == g for c in categories.values())]
     keys = legend([(f"g-{g}", SHAPES[g], GROUP_NAMES[g]) for g in present])
     caption = "Each mark is a category (point at it for its name); a bar is the mean of its group."
@@ -61,7 +61,7 @@ def _scatter(
     values: Mapping[int, float],
     categories: Mapping[int, CategoryResult],
     counts: Mapping[int, int],
-    training_images: Mapping[int, int] | None,
+    split: str,
     *,
     signed: bool = False,
 ) -> Html:
@@ -70,7 +70,7 @@ def _scatter(
     x = Scale(0.8, max(most * 1.25, 10.0), 44, WIDTH - 14, log=True)
     chart = Chart(WIDTH, HEIGHT, title, x, Scale(low, high, HEIGHT - 46, 34))
     chart.text(0, 14, title, "heading start")
-    chart.axes(f"{'training' if training_images else 'test'} images with the category")
+    chart.axes(f"{split} images with the category")
     if signed:
         chart.line(x.start, chart.y(0), x.stop, chart.y(0), "zero")
     for group in (None, *reversed(GROUP_NAMES)):  # rare ones on top

@@ -11,7 +11,7 @@ from eql_d2.reporting.markup import Html, element, figure, join, table
 from eql_d2.reporting.runs import IOU_TYPES
 
 SHORT = {"images and categories": "images + categories", "seeds": "seeds", "all": "all"}
-LANE, ROW_GAP, LEFT, WIDTH = 15.0, 20.0, 210.0, 1040.0
+LANE, ROW_GAP, LEFT, WIDTH = 15.0, 20.0, 210.0, 900.0
 
 
 def readable(metric: str) -> str:
@@ -87,7 +87,7 @@ def _picture(comparison: Comparison) -> Html:
     caption = (
         "A line is the interval of the difference for one source of noise; in blue all together."
     )
-    return figure(chart.draw(), caption)
+    return figure(element("div", chart.draw(), class_="wide"), caption)
 
 
 def _lanes(chart: Chart, difference: Difference, sources: Sequence[str], top: float) -> None:

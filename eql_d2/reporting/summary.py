@@ -95,7 +95,7 @@ def _panel(sides: Sequence[Side], kind: str) -> Html:
     """One row a metric, a thin lane a configuration inside it."""
     names = [name for name in DRAWN if any(side.values(f"{kind}/{name}") for side in sides)]
     values = [v for side in sides for name in names for v in side.values(f"{kind}/{name}")]
-    lane = max(11.0, min(16.0, 36.0 / len(sides)))
+    lane = max(13.0, min(16.0, 36.0 / len(sides)))
     row = max(ROW, lane * len(sides) + 14)
     bottom = 26 + row * len(names)
     x = Scale(0.0, nice_range(values, zero=True)[1], 52, 462)
