@@ -19,7 +19,7 @@ from pathlib import Path
 
 from eql_d2.command_line import run_tool
 from eql_d2.errors import UserError
-from eql_d2.evaluation.bootstrap import NUM_SAMPLES, resample_results
+from eql_d2.evaluation.bootstrap import IOU_TYPES, KNOWN_TYPES, NUM_SAMPLES, resample_results
 from eql_d2.evaluation.comparison import compare_results
 from eql_d2.evaluation.comparison_text import as_json, table
 from eql_d2.evaluation.json_file import atomic_text_file
@@ -32,9 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--against", nargs="+", type=Path, metavar="RESULTS", help="side B")
     parser.add_argument("--annotations", required=True, metavar="JSON", help="COCO or LVIS json")
     parser.add_argument("--names", nargs=2, metavar=("A", "B"), help="what the sides are called")
-    parser.add_argument(
-        "--iou-types", nargs="+", choices=("bbox", "segm"), default=("bbox", "segm")
-    )
+    parser.add_argument("--iou-types", nargs="+", choices=KNOWN_TYPES, default=IOU_TYPES)
     parser.add_argument("--groups-from", metavar="JSON", help="training annotations for r, c, f")
     parser.add_argument("--resamples", type=int, default=NUM_SAMPLES, metavar="R")
     parser.add_argument("--confidence", type=float, default=0.95, metavar="C")

@@ -23,6 +23,7 @@ from eql_d2.evaluation.resampling import image_weights, resampled_category_ap
 from eql_d2.evaluation.results import read_results
 
 IOU_TYPES = ("bbox", "segm")
+KNOWN_TYPES = (*IOU_TYPES, "boundary")
 NUM_SAMPLES = 2000
 LEAST_SAMPLES = 100
 _BLOCK = 500  # resampled sets at once
@@ -77,7 +78,7 @@ def resample_results(
     Args:
         annotations: File, or its parsed json.
         results: N files, or their records.
-        iou_types: "bbox", "segm" or both.
+        iou_types: Some of "bbox", "segm" and "boundary".
         groups: "r", "c" or "f" by category id; None takes the annotations' ``frequency``.
         max_detections: Highest scores of an image that count.
         num_samples: R, at least 100: interval ends from fewer are mostly chance.
@@ -88,16 +89,20 @@ def resample_results(
         ResultsError: A results file does not fit the annotations.
         UserError: Another argument is wrong.
     """
+    if isinstance(iou_types, str) or not iou_types or not set(iou_types) <= set(KNOWN_TYPES):
+        raise UserError(f"iou_types must be some of {KNOWN_TYPES}, got {iou_types!r}")
     if num_samples < LEAST_SAMPLES:
         raise UserError(f"at least {LEAST_SAMPLES} resampled sets are needed, got {num_samples}")
-    truth = read_ground_truth(annotations, need_masks="segm" in iou_types)
+    masks = ["segm"] if {"segm", "boundary"} & set(iou_types) else []
+    needed = [*(["bbox"] if "bbox" in iou_types else []), *masks]
+    truth = read_ground_truth(annotations, need_masks=bool(masks))
     if len(truth.image_ids) < 2:
         raise UserError("images cannot be resampled: the annotations hold fewer than two")
     if groups is not None:
         truth = replace(truth, groups=_groups(groups, truth.category_ids.tolist()))
     matches: dict[str, list[Matches]] = {kind: [] for kind in iou_types}
     for file in results:
-        detections = read_results(file, truth, iou_types)
+        detections = read_results(file, truth, needed)
         kept = select_detections(truth, detections, max_detections)
         for kind in iou_types:
             matches[kind].append(match_detections(truth, detections, kind, kept))

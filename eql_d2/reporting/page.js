@@ -12,7 +12,8 @@ for (const table of document.querySelectorAll("table.sortable")) {
   const titles = [...table.tHead.rows[0].cells];
   titles.forEach((title, column) =>
     title.addEventListener("click", () => {
-      const down = title.ariaSort !== "descending";
+      const text = title.classList.contains("text"); // names from A on, numbers from the highest
+      const down = text ? title.ariaSort === "ascending" : title.ariaSort !== "descending";
       titles.forEach((other) => other.removeAttribute("aria-sort"));
       title.ariaSort = down ? "descending" : "ascending";
       const rows = [...table.tBodies[0].rows].sort((first, second) => {

@@ -216,7 +216,20 @@ def test_wrong_arguments_of_a_comparison(truth, options, message):
         compare_results(resampled, [0], **({"second": [0]} | options))
 
 
+def test_boundary_and_mask_ap_can_be_compared(random_case):
+    truth, records = random_case(3, 60)
+    kinds = ["segm", "boundary"]
+    resampled = resample_results(truth, [records, records[::2]], iou_types=kinds, num_samples=100)
+    comparison = by_metric(compare_results(resampled, [0], [1]))
+    expected = [evaluate(truth, r, iou_types=kinds).metrics for r in (records, records[::2])]
+    for kind in kinds:
+        d = comparison[f"{kind}/AP"]
+        assert [d.first, d.second] == pytest.approx([m[f"{kind}/AP"] for m in expected])
+
+
 def test_wrong_arguments_of_resampling(truth):
+    with pytest.raises(UserError, match="iou_types must be some of"):
+        resample_results(truth, [[]], iou_types=["box"])
     with pytest.raises(UserError, match="at least 100"):
         resample_results(truth, [[]], num_samples=10)
     one = dict(truth, images=truth["images"][:1], annotations=[])
