@@ -18,6 +18,7 @@ ALLOWED = {
     "evaluation": {"numpy"},
     "submission": {"numpy"},
     "plotting": {"numpy"},
+    "reporting": {"numpy"},
     "inference": {"numpy", "torch", "torchvision"},
     "engines/tv": {"torch", "torchvision", "numpy", "fvcore", "yaml", "PIL", "pycocotools"},
     "engines/d2": {"torch", "numpy", "fvcore", "yaml", "detectron2", "pycocotools", "PIL"},
@@ -40,6 +41,7 @@ ALLOWED_INSIDE = {
     "submission": {"orjson"},
     "plotting": {"matplotlib", "PIL", "pycocotools"},
     "inference": {"pycocotools"},
+    "reporting": {"PIL"},
     "experiment.py": {"matplotlib"},
 }
 # Parts of eql_d2 each part may import (besides itself, errors and files).
@@ -53,6 +55,7 @@ BELOW = {
     "evaluation": set(),
     "submission": {"categories", "evaluation"},
     "plotting": {"categories", "data", "evaluation"},
+    "reporting": {"categories", "data", "evaluation", "plotting"},
     "inference": set(),
 }
 EVERYTHING_BELOW = {
