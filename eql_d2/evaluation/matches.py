@@ -20,6 +20,7 @@ from eql_d2.evaluation.ground_truth import GroundTruth
 from eql_d2.evaluation.matching import UNMATCHED, Rounds, match, plan_rounds
 from eql_d2.evaluation.overlaps import Overlaps, box_overlaps, mask_overlaps, shared_pairs
 from eql_d2.evaluation.results import Detections
+from eql_d2.evaluation.rle import measure_rles
 from eql_d2.evaluation.selection import highest_scores, labelled
 from eql_d2.evaluation.thresholds import AREA_RANGES, IOU_THRESHOLDS, outside
 
@@ -205,10 +206,14 @@ def _overlaps(
     def truth_masks(index: NDArray[np.int64]) -> list[dict[str, Any]]:
         return _rles(truth.sizes[truth.image[index]], objects.take(index))
 
-    found = mask_overlaps(shared, detection_masks, truth_masks, truth.crowd, IOU_THRESHOLDS[0])
+    assert detections.mask_areas is not None
+    object_areas = measure_rles(objects.take(np.arange(len(objects)))).areas.astype(np.float64)
+    areas = (detections.mask_areas[kept], object_areas)
+    lowest = IOU_THRESHOLDS[0]
+    found = mask_overlaps(shared, detection_masks, truth_masks, truth.crowd, lowest, areas)
     if iou_type == "segm":
         return found
-    return boundary_overlaps(found, detection_masks, truth_masks, truth.crowd, IOU_THRESHOLDS[0])
+    return boundary_overlaps(found, detection_masks, truth_masks, truth.crowd, lowest)
 
 
 def _rles(sizes: NDArray[np.int64], counts: list[bytes]) -> list[dict[str, Any]]:

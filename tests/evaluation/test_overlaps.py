@@ -88,6 +88,31 @@ def test_masks(seed):
     assert asked == np.flatnonzero(np.isin(pairs, truth_pairs)).tolist()  # existing pairs only
 
 
+@pytest.mark.parametrize("masks", [1, 3, 1 << 12])
+@pytest.mark.parametrize("minimum", [0.1, 0.5, 0.7])
+@pytest.mark.parametrize("seed", range(8))
+def test_comparing_areas_first_changes_nothing_and_saves_work(seed, minimum, masks, monkeypatch):
+    monkeypatch.setattr(overlaps, "MASKS", masks)
+    pairs, truth_pairs, boxes, truths, crowd = make(seed)
+    codes, truth_codes = rles(boxes), rles(truths)
+    areas = (coco_mask.area(codes).astype(float), coco_mask.area(truth_codes).astype(float))
+    asked = []
+
+    def detection_masks(index):
+        asked.extend(index.tolist())
+        return [codes[i] for i in index]
+
+    shared = shared_pairs(pairs, truth_pairs)
+    truth_masks = lambda index: [truth_codes[i] for i in index]  # noqa: E731
+    found = mask_overlaps(shared, detection_masks, truth_masks, crowd, minimum, areas)
+    assert as_list(found) == expected_overlaps(
+        pairs, truth_pairs, codes, truth_codes, crowd, minimum
+    )
+    assert len(asked) <= np.isin(pairs, truth_pairs).sum()
+    if not crowd.any() and minimum > 0.5:
+        assert len(asked) < np.isin(pairs, truth_pairs).sum()
+
+
 def test_shared_pairs_are_the_intersection():
     shared = shared_pairs(np.array([2, 2, 3, 7, 9, 9]), np.array([9, 1, 2, 9, 8]))
     assert shared.first_detection.tolist() == [0, 4]
