@@ -1,4 +1,7 @@
-"""Make the generated data set longtail_shapes, and show its categories."""
+"""Make the generated data set longtail_shapes, and show its categories.
+
+The defaults are those of the recipes in configs/quick, which find it made.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +15,11 @@ from eql_d2.data import generate_longtail_shapes, load_detection_data
 def main(argv: Sequence[str] | None = None) -> int:
     """Generate the set, or find it there, and print where it is and what it holds."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--output", default="datasets/longtail_shapes", metavar="DIR")
-    parser.add_argument("--categories", type=int, default=40, metavar="K")
-    parser.add_argument("--train-images", type=int, default=600, metavar="N")
+    parser.add_argument("--output", default="datasets/longtail_shapes_80", metavar="DIR")
+    parser.add_argument("--categories", type=int, default=80, metavar="K")
+    parser.add_argument("--train-images", type=int, default=2000, metavar="N")
     parser.add_argument("--test-images", type=int, default=200, metavar="N")
-    parser.add_argument("--image-size", type=int, default=160, metavar="PIXELS")
+    parser.add_argument("--image-size", type=int, default=128, metavar="PIXELS")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(argv)
     train_json, train_images, test_json, test_images = generate_longtail_shapes(

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from eql_d2.categories import CategoryStatistics, read_json, table_names
+from eql_d2.categories import CategoryStatistics, read_annotation_file, table_names
 from eql_d2.command_line import run_tool
 from eql_d2.data import ImageFinder, check_content
 from eql_d2.errors import DataError
@@ -77,7 +77,7 @@ def check_split(root: Path, name: str, version: str) -> bool:
         return False
     print(f"  {path.stat().st_size:,} bytes, sha256 {_sha256(path)}")
     try:
-        content = read_json(path)
+        content = read_annotation_file(path)
         data = check_content(content, path, root / "coco", check_images=False)
     except DataError as error:
         print(f"  {error}")

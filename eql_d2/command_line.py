@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from eql_d2.config import parse_overrides
+from eql_d2.config import KEYS, parse_overrides
 from eql_d2.errors import MissingPackageError, UserError
 
 VALUE_FLAGS = (
@@ -111,6 +111,42 @@ def _train_parser() -> argparse.ArgumentParser:
     parser.add_argument("--eval-only", action="store_true", help="evaluate MODEL.WEIGHTS and stop")
     parser.add_argument("overrides", nargs=argparse.REMAINDER, metavar="KEY VALUE")
     return parser
+
+
+def add_group_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say which categories are rare, common and frequent.
+
+    They mean what ``DATA.GROUP_MODE`` and its thresholds mean, with the same defaults, and fit
+    ``CategoryStatistics.with_groups(args.group_mode, args.rare_max, args.common_max)``.
+    """
+    defaults = {key.name: key.default for key in KEYS}
+    mode = defaults["DATA.GROUP_MODE"]
+    rare, common = defaults["DATA.RARE_MAX_IMAGES"], defaults["DATA.COMMON_MAX_IMAGES"]
+    parser.add_argument(
+        "--group-mode",
+        choices=("counts", "quantiles"),
+        default=mode,
+        help=f"groups by training images, or thirds of the categories (default: {mode})",
+    )
+    parser.add_argument(
+        "--rare-max", type=int, default=rare, metavar="N",
+        help=f"rare: at most N images (default: {rare})",
+    )  # fmt: skip
+    parser.add_argument(
+        "--common-max", type=int, default=common, metavar="N",
+        help=f"common: at most N images (default: {common})",
+    )  # fmt: skip
+
+
+def refuse_repeats(flag: str, values: Sequence[object]) -> None:
+    """Refuse values of which one stands twice, where each names something of its own.
+
+    Raises:
+        UserError: naming the flag and the values that stand twice.
+    """
+    twice = [str(value) for value in dict.fromkeys(values) if values.count(value) > 1]
+    if twice:
+        raise UserError(f"{flag}: {', '.join(twice)} stands twice; those runs would share a folder")
 
 
 def choose_engine(name: str) -> tuple[str, str]:

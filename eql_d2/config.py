@@ -38,7 +38,9 @@ KEYS: tuple[Key, ...] = (
         "MODEL.EQL.LOSS.LAMBDA",
         0.0,
         "lambda of T(f) = 1[f < lambda]: a category is tail if its share of the annotated training "
-        "images is below it (EQL eq. 8). LVIS v0.5: 0.00177, v1: 0.0011. 0 means: use TAIL_RATIO",
+        "images is below it (EQL eq. 8). LVIS v0.5: 0.00177, v1: 0.0011. 0 means: use TAIL_RATIO. "
+        "With a soft THRESHOLD_FUNCTION it only says which categories the logged tail shares "
+        "(cls/tail_...) are about, and may be 0: none",
     ),
     Key(
         "MODEL.EQL.LOSS.TAIL_RATIO",

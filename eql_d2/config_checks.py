@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
 from fvcore.common.config import CfgNode
 
-from eql_d2.losses import LOSSES
+from eql_d2.losses import LOSSES, THRESHOLD_PARAMETERS
 
 # Losses that mean something only with a tail; the others ignore lambda.
 TAIL_LOSSES = ("EQL", "SEQL")
-THRESHOLD_PARAMETER_COUNTS = {"step": 0, "exponential": 2, "gompertz": 3}
 
 
 def config_problems(cfg: CfgNode) -> list[str]:
@@ -22,6 +22,7 @@ def config_problems(cfg: CfgNode) -> list[str]:
         *_loss_problems(cfg),
         *_data_problems(cfg),
         *_solver_problems(cfg),
+        *_sampling_problems(cfg),
         *_machine_problems(cfg),
     ]
 
@@ -90,7 +91,8 @@ def _loss_problems(cfg: CfgNode) -> list[str]:
             f"MODEL.EQL.LOSS.LAMBDA ({loss.LAMBDA}) and TAIL_RATIO ({loss.TAIL_RATIO}) both choose "
             "the tail; set one of them to 0"
         )
-    if loss.NAME in TAIL_LOSSES and loss.LAMBDA == 0 and loss.TAIL_RATIO == 0:
+    makes_tail = loss.NAME in TAIL_LOSSES and loss.THRESHOLD_FUNCTION == "step"
+    if makes_tail and loss.LAMBDA == 0 and loss.TAIL_RATIO == 0:
         problems.append(
             f"{loss.NAME} needs MODEL.EQL.LOSS.LAMBDA (LVIS v0.5: 0.00177, v1: 0.0011) or "
             "TAIL_RATIO (0.02 to 0.10 for your own data); without a tail it is its own baseline, "
@@ -101,13 +103,13 @@ def _loss_problems(cfg: CfgNode) -> list[str]:
 
 def _threshold_problems(cfg: CfgNode) -> list[str]:
     loss = cfg.MODEL.EQL.LOSS
-    counts = THRESHOLD_PARAMETER_COUNTS
-    if loss.THRESHOLD_FUNCTION not in counts:
+    if loss.THRESHOLD_FUNCTION not in THRESHOLD_PARAMETERS:
         return [
-            f"MODEL.EQL.LOSS.THRESHOLD_FUNCTION must be one of {', '.join(counts)}, "
+            f"MODEL.EQL.LOSS.THRESHOLD_FUNCTION must be one of {', '.join(THRESHOLD_PARAMETERS)}, "
             f"got {loss.THRESHOLD_FUNCTION!r}"
         ]
-    wanted, given = counts[loss.THRESHOLD_FUNCTION], len(loss.THRESHOLD_PARAMETERS)
+    wanted = len(THRESHOLD_PARAMETERS[loss.THRESHOLD_FUNCTION])
+    given = len(loss.THRESHOLD_PARAMETERS)
     if given not in (0, wanted):
         return [
             f"MODEL.EQL.LOSS.THRESHOLD_PARAMETERS needs {wanted} numbers (or none) for "
@@ -157,8 +159,25 @@ def _solver_problems(cfg: CfgNode) -> list[str]:
     return problems
 
 
+def _sampling_problems(cfg: CfgNode) -> list[str]:
+    loader = cfg.DATALOADER
+    problems = []
+    if loader.SAMPLER_TRAIN == "RepeatFactorTrainingSampler" and loader.REPEAT_THRESHOLD <= 0:
+        problems.append(
+            "RepeatFactorTrainingSampler repeats nothing with DATALOADER.REPEAT_THRESHOLD "
+            f"{loader.REPEAT_THRESHOLD}; set it above 0 (LVIS: 0.001)"
+        )
+    if loader.NUM_WORKERS < 0:
+        problems.append(f"DATALOADER.NUM_WORKERS must be 0 or more, got {loader.NUM_WORKERS}")
+    if cfg.MODEL.EQL.LOG_PERIOD < 1:
+        problems.append(f"MODEL.EQL.LOG_PERIOD must be at least 1, got {cfg.MODEL.EQL.LOG_PERIOD}")
+    return problems
+
+
 def _machine_problems(cfg: CfgNode) -> list[str]:
     device = str(cfg.MODEL.DEVICE)
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
+        return [f"MODEL.DEVICE must be auto, cpu, cuda or cuda:N, got {device!r}"]
     if device.startswith("cuda") and not torch.cuda.is_available():
         return [
             f"MODEL.DEVICE is {device} but torch {torch.__version__} sees no GPU; set it to auto "

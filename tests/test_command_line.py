@@ -1,5 +1,6 @@
 """The training command line, the choice of engine and the exit codes."""
 
+import argparse
 import subprocess
 import sys
 from pathlib import Path
@@ -7,7 +8,14 @@ from pathlib import Path
 import pytest
 
 from eql_d2 import command_line
-from eql_d2.command_line import choose_engine, parse_train_options, run_tool
+from eql_d2.command_line import (
+    add_group_options,
+    choose_engine,
+    parse_train_options,
+    refuse_repeats,
+    run_tool,
+)
+from eql_d2.config import KEYS
 from eql_d2.errors import ConfigError, DataError, MissingPackageError, UserError
 
 TRAIN_NET = Path(__file__).parents[1] / "tools" / "train_net.py"
@@ -136,3 +144,21 @@ def test_train_net_reports_a_missing_config_without_a_traceback():
     assert done.returncode == 2
     assert "nowhere.yaml does not exist" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_group_options_have_the_defaults_of_the_configuration():
+    parser = argparse.ArgumentParser()
+    add_group_options(parser)
+    defaults = {key.name: key.default for key in KEYS}
+    args = parser.parse_args([])
+    assert args.group_mode == defaults["DATA.GROUP_MODE"]
+    assert args.rare_max == defaults["DATA.RARE_MAX_IMAGES"]
+    assert args.common_max == defaults["DATA.COMMON_MAX_IMAGES"]
+    args = parser.parse_args(["--group-mode", "quantiles", "--rare-max", "2", "--common-max", "5"])
+    assert vars(args) == {"group_mode": "quantiles", "rare_max": 2, "common_max": 5}
+
+
+def test_values_that_stand_twice_are_named_once():
+    refuse_repeats("--seeds", [0, 1, 2])
+    with pytest.raises(UserError, match="--seeds: 1, 2 stands twice"):
+        refuse_repeats("--seeds", [1, 0, 2, 1, 2, 1])

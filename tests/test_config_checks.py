@@ -5,6 +5,8 @@ import torch
 
 from eql_d2.config import add_eql_config, detectron2_defaults
 from eql_d2.config_checks import config_problems, fit_problems, mask_problems
+from eql_d2.errors import ConfigError
+from eql_d2.losses import THRESHOLD_FUNCTIONS, threshold
 
 
 @pytest.fixture
@@ -29,7 +31,7 @@ def test_a_sound_configuration_has_no_problems(cfg):
         ("MODEL.EQL.LOSS.GAMMA", -0.1, "GAMMA"),
         ("MODEL.EQL.LOSS.PRIOR_PROB", 0.0, "PRIOR_PROB must lie in (0, 1)"),
         ("MODEL.EQL.LOSS.THRESHOLD_FUNCTION", "linear", "step, exponential, gompertz"),
-        ("MODEL.EQL.LOSS.THRESHOLD_PARAMETERS", [1.0], "needs 0 numbers"),
+        ("MODEL.EQL.LOSS.THRESHOLD_PARAMETERS", [1.0], "needs 0 numbers (or none) for step"),
         ("DATASETS.TRAIN", ["lvis_v1_train"], "DATA.TRAIN_JSON"),
         ("DATA.GENERATE", "shapes", "longtail_shapes"),
         ("DATA.GROUP_MODE", "median", "counts or quantiles"),
@@ -38,6 +40,10 @@ def test_a_sound_configuration_has_no_problems(cfg):
         ("SOLVER.IMS_PER_BATCH", 0, "SOLVER.IMS_PER_BATCH"),
         ("SOLVER.BASE_LR", 0.0, "SOLVER.BASE_LR must be positive"),
         ("SOLVER.STEPS", [20, 10], "must increase"),
+        ("DATALOADER.SAMPLER_TRAIN", "RepeatFactorTrainingSampler", "above 0 (LVIS: 0.001)"),
+        ("DATALOADER.NUM_WORKERS", -1, "NUM_WORKERS must be 0 or more"),
+        ("MODEL.EQL.LOG_PERIOD", 0, "LOG_PERIOD must be at least 1"),
+        ("MODEL.DEVICE", "gpu", "must be auto, cpu, cuda or cuda:N, got 'gpu'"),
     ],
 )
 def test_each_wrong_value_is_named_once(cfg, key, value, said):
@@ -52,6 +58,30 @@ def test_baselines_need_no_tail(cfg):
     for name in ("SigmoidCE", "SoftmaxCE"):
         cfg.MODEL.EQL.LOSS.NAME = name
         assert config_problems(cfg) == []
+
+
+@pytest.mark.parametrize("name", [n for n in THRESHOLD_FUNCTIONS if n != "step"])
+@pytest.mark.parametrize("loss", ["EQL", "SEQL"])
+def test_a_soft_threshold_needs_no_lambda(cfg, loss, name):
+    cfg.MODEL.EQL.LOSS.TAIL_RATIO = 0.0
+    cfg.MODEL.EQL.LOSS.NAME, cfg.MODEL.EQL.LOSS.THRESHOLD_FUNCTION = loss, name
+    assert config_problems(cfg) == []
+    cfg.MODEL.EQL.LOSS.THRESHOLD_FUNCTION = "step"
+    assert "needs MODEL.EQL.LOSS.LAMBDA" in config_problems(cfg)[0]
+
+
+@pytest.mark.parametrize("name", THRESHOLD_FUNCTIONS)
+def test_a_count_of_parameters_is_accepted_where_the_threshold_function_takes_it(cfg, name):
+    cfg.MODEL.EQL.LOSS.THRESHOLD_FUNCTION = name
+    for given in range(5):
+        parameters = [1.0] * given
+        cfg.MODEL.EQL.LOSS.THRESHOLD_PARAMETERS = parameters
+        try:
+            threshold(name, torch.tensor([0.1]), 0.01, parameters)
+        except ConfigError:
+            assert "THRESHOLD_PARAMETERS" in config_problems(cfg)[0]
+        else:
+            assert config_problems(cfg) == []
 
 
 def test_generated_data_and_given_data_exclude_each_other(cfg):

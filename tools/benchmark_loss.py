@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import re
 import sys
 from collections.abc import Sequence
@@ -20,7 +19,7 @@ import torch
 
 from eql_d2.command_line import run_tool
 from eql_d2.errors import UserError
-from eql_d2.losses.benchmark import Measurement, candidates, hardware_name, make_batch, measure
+from eql_d2.losses.benchmark import Measurement, candidates, environment, make_batch, measure
 
 SIZES = [(1024, 1203), (4096, 1203), (8192, 1230)]
 DTYPES = ["float32", "bfloat16"]
@@ -28,17 +27,7 @@ DTYPES = ["float32", "bfloat16"]
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    add = parser.add_argument
-    add("--json", type=Path, metavar="OUT", help="also write the measurements to this file")
-    add("--sizes", type=_size, nargs="+", default=SIZES, metavar="RxC", help="ROIs x categories")
-    add("--dtypes", nargs="+", default=DTYPES, choices=DTYPES)
-    add("--repetitions", type=_positive, default=50, metavar="N", help="timed passes (median)")
-    add("--device", default="auto", choices=["auto", "cpu", "cuda"])
-    add("--threads", type=_positive, default=torch.get_num_threads(), metavar="N", help="on a CPU")
-    add("--seed", type=int, default=0, metavar="N")
-    add("--no-compile", action="store_true", help="leave torch.compile out (it needs a compiler)")
-    options = parser.parse_args(argv)
+    options = _parser().parse_args(argv)
     if options.json and not options.json.absolute().parent.is_dir():
         raise UserError(f"--json {options.json}: there is no folder {options.json.parent}")
     if options.device == "cuda" and not torch.cuda.is_available():
@@ -47,15 +36,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     device = torch.device("cuda" if cuda else "cpu")
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler reports its start and stop
     torch.set_num_threads(options.threads)
-    setting = {
-        "hardware": hardware_name(device),
-        "device": device.type,
-        "threads": options.threads,
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-        "seed": options.seed,
-        "repetitions": options.repetitions,
-    }
+    setting = environment(device) | {"seed": options.seed, "repetitions": options.repetitions}
     print(", ".join(f"{key} {value}" for key, value in setting.items()))
     print("forward + backward; time and memory: ratios to (a); loss error: relative, to float64")
     losses = candidates(compiled=not options.no_compile)
@@ -69,6 +50,20 @@ def main(argv: Sequence[str] | None = None) -> None:
     if options.json:
         content = setting | {"measurements": [asdict(row) for row in results]}
         options.json.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    add = parser.add_argument
+    add("--json", type=Path, metavar="OUT", help="also write the measurements to this file")
+    add("--sizes", type=_size, nargs="+", default=SIZES, metavar="RxC", help="ROIs x categories")
+    add("--dtypes", nargs="+", default=DTYPES, choices=DTYPES)
+    add("--repetitions", type=_positive, default=50, metavar="N", help="timed passes (median)")
+    add("--device", default="auto", choices=["auto", "cpu", "cuda"])
+    add("--threads", type=_positive, default=torch.get_num_threads(), metavar="N", help="on a CPU")
+    add("--seed", type=int, default=0, metavar="N")
+    add("--no-compile", action="store_true", help="leave torch.compile out (it needs a compiler)")
+    return parser
 
 
 def _progress(text: str) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from eql_d2.command_line import run_tool
 from eql_d2.errors import UserError
+from eql_d2.files import check_output_folder
 from eql_d2.plotting import (
     plot_loss_curves,
     plot_metrics_comparison,
@@ -32,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     source.add_argument("--csv", metavar="FILE", help="table with config, seed and metrics")
     parser.add_argument("--output", required=True, metavar="DIR")
     args = parser.parse_args(argv)
-    output = Path(args.output)
+    output = check_output_folder(args.output, "--output")
     written = []
     if args.csv:
         plot_metrics_comparison(args.csv, output / "metrics.png")

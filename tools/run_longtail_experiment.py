@@ -3,10 +3,9 @@
     python tools/run_longtail_experiment.py --output-dir output/longtail_experiment
     python tools/run_longtail_experiment.py --output-dir DIR --seeds 0 1 2 --readme README.md
 
-Every run is a call of train_net.py into DIR/NAME_seedS. After an interruption start the same
-command again: finished runs are skipped, and the one that was cut goes on from its checkpoint.
-Writes DIR/runs.csv (a row a run) and DIR/summary.csv (mean and standard deviation over seeds), and
-prints the table; --readme puts it between the two marker lines of that file.
+Every run is a call of train_net.py into DIR/NAME_seedS; the same command goes on after an
+interruption. Writes DIR/runs.csv (a row a run) and DIR/summary.csv (mean and deviation over
+seeds), and prints the table; --readme puts it between the two marker lines of that file.
 """
 
 from __future__ import annotations
@@ -15,17 +14,14 @@ import argparse
 import subprocess
 import sys
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 
-from eql_d2.command_line import run_tool
+from eql_d2.command_line import refuse_repeats, run_tool
 from eql_d2.config import load_config
 from eql_d2.errors import UserError
-from eql_d2.plotting import rows_from_runs, write_results_csv
-from eql_d2.plotting.results_summary import (
-    insert_between_markers,
-    markdown_table,
-    write_summary_csv,
-)
+from eql_d2.files import check_output_folder
+from eql_d2.plotting import results_summary, rows_from_runs, write_results_csv
 
 ROOT = Path(__file__).resolve().parent.parent
 LOSSES = ("softmax", "sigmoid", "eql", "eql_rfs")
@@ -40,22 +36,31 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--engine", default="torchvision", choices=("torchvision", "detectron2"))
     parser.add_argument("--output-dir", required=True, type=Path, metavar="DIR")
     parser.add_argument("--readme", type=Path, metavar="FILE", help="file with marker lines")
-    parser.add_argument(
-        "--set", nargs="+", default=[], metavar="KEY VALUE", help="overrides for every run"
-    )
+    parser.add_argument("--set", nargs="+", default=[], metavar="KEY VALUE", help="for every run")
     args = parser.parse_args(argv)
+    check_before_training(args)
     runs = []
-    for seed in args.seeds:
-        for config in args.configs:
-            runs.append(args.output_dir / f"{Path(config).stem}_seed{seed}")
-            train(config, runs[-1], args.engine, [*args.set, "SEED", str(seed)])
-            rows = rows_from_runs(runs)
-            write_results_csv(rows, args.output_dir / "runs.csv")
-            write_summary_csv(rows, args.output_dir / "summary.csv")
-    print(markdown_table(rows))
+    for seed, config in product(args.seeds, args.configs):
+        runs.append(args.output_dir / f"{Path(config).stem}_seed{seed}")
+        train(config, runs[-1], args.engine, [*args.set, "SEED", str(seed)])
+        rows = rows_from_runs(runs)
+        write_results_csv(rows, args.output_dir / "runs.csv")
+        results_summary.write_summary_csv(rows, args.output_dir / "summary.csv")
+    print(table := results_summary.markdown_table(rows))
     if args.readme:
-        insert_between_markers(args.readme, markdown_table(rows))
+        results_summary.insert_between_markers(args.readme, table)
     return 0
+
+
+def check_before_training(args: argparse.Namespace) -> None:
+    """Refuse what would else only show after hours."""
+    refuse_repeats("--configs (names of the files)", [Path(config).stem for config in args.configs])
+    refuse_repeats("--seeds", args.seeds)
+    for config in args.configs:
+        load_config(config, args.set)
+    check_output_folder(args.output_dir, "--output-dir")
+    if args.readme:
+        results_summary.check_markers(args.readme)
 
 
 def train(config: str, run: Path, engine: str, overrides: list[str]) -> None:
@@ -75,8 +80,9 @@ def train(config: str, run: Path, engine: str, overrides: list[str]) -> None:
     command += ["--engine", engine, *(["--resume"] if same else []), *overrides]
     with (run / "log.txt").open("a", encoding="utf-8") as log:
         code = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, check=False).returncode
-    if code:
-        raise UserError(f"{run} ended with code {code}; its messages are in {run / 'log.txt'}")
+    if code:  # this tool ends with 2 or 1 as well
+        error = UserError if code == 2 else RuntimeError
+        raise error(f"{run} ended with code {code}; its messages are in {run / 'log.txt'}")
     done.touch()
 
 

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 
-from eql_d2.command_line import run_tool
+from eql_d2.command_line import add_group_options, run_tool
 from eql_d2.data import load_detection_data
 from eql_d2.errors import UserError
+from eql_d2.files import check_output_folder
 from eql_d2.plotting import plot_category_counts, save_ground_truth_pictures, write_category_csv
 
 
@@ -32,11 +32,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     tail.add_argument(
         "--tail-ratio", type=float, metavar="T", help="lambda for this share of all image counts"
     )
+    add_group_options(parser)
     args = parser.parse_args(argv)
+    output = check_output_folder(args.output, "--output")
     if args.number < 0:
         raise UserError(f"--number must be 0 or more, got {args.number}")
     data = load_detection_data(args.annotations, args.images, check_images=args.number > 0)
-    statistics, output = data.statistics, Path(args.output)
+    statistics = data.statistics.with_groups(args.group_mode, args.rare_max, args.common_max)
     lambda_ = args.lambda_
     if args.tail_ratio is not None:
         lambda_ = statistics.lambda_for_tail_ratio(args.tail_ratio)
@@ -49,7 +51,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
     write_category_csv(statistics, lambda_, output / "categories.csv")
     plot_category_counts(statistics, lambda_, output / "category_counts.png")
-    pictures = save_ground_truth_pictures(data, output / "images", args.number)
+    pictures = save_ground_truth_pictures(
+        data, output / "images", args.number, groups=statistics.groups
+    )
     print(f"categories.csv, category_counts.png and {len(pictures)} images are in {output}")
     return 0
 

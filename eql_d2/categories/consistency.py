@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import index
+from typing import Any
 
 from eql_d2.categories.grouping import GROUP_NAMES
 from eql_d2.errors import DataError
@@ -18,13 +20,8 @@ def check_counts(
 ) -> None:
     """Refuse counts that cannot all be true.
 
-    Args:
-        names: K names.
-        category_ids: K ids.
-        image_count: K counts of images.
-        instance_count: K counts of instances.
-        groups: K letters.
-        num_images: images with at least one instance of any category.
+    Arguments are those of :meth:`~eql_d2.categories.CategoryStatistics.from_counts`: K names, ids,
+    counts of images and of instances, and groups, and how many images are annotated at all.
 
     Raises:
         DataError: there is no category, the columns differ in length, an id stands twice, a group
@@ -50,3 +47,14 @@ def check_counts(
                 f"{num_images} annotated images; 0 <= images <= instances and images <= "
                 f"{num_images} must hold"
             )
+
+
+def whole_number(value: Any) -> int:
+    """Return an int, also for those of NumPy and PyTorch.
+
+    Raises:
+        TypeError: it is none; a bool, which would count as 0 or 1, is none either.
+    """
+    if isinstance(value, bool):
+        raise TypeError(f"{value} is no whole number")
+    return index(value)

@@ -9,16 +9,15 @@ import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from operator import index
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from eql_d2.categories.annotation_file import read_json
+from eql_d2.categories.annotation_file import read_annotation_file
 from eql_d2.categories.bundled import read_table
-from eql_d2.categories.consistency import check_counts
+from eql_d2.categories.consistency import check_counts, whole_number
 from eql_d2.categories.counting import count_annotations
 from eql_d2.categories.grouping import (
     COMMON_MAX,
@@ -88,10 +87,10 @@ class CategoryStatistics:
         sorted_names, ids, images, instances, letters = zip(*rows, strict=True)
         return cls(
             names=sorted_names,
-            category_ids=tuple(index(i) for i in ids),
-            image_count=torch.tensor([index(n) for n in images], dtype=torch.int64),
-            instance_count=torch.tensor([index(n) for n in instances], dtype=torch.int64),
-            num_images=index(num_images),
+            category_ids=tuple(whole_number(i) for i in ids),
+            image_count=torch.tensor([whole_number(n) for n in images], dtype=torch.int64),
+            instance_count=torch.tensor([whole_number(n) for n in instances], dtype=torch.int64),
+            num_images=whole_number(num_images),
             groups=letters,
         )
 
@@ -111,7 +110,7 @@ class CategoryStatistics:
         Raises:
             DataError: the file cannot be read or is no annotation file.
         """
-        return cls.from_counts(**vars(count_annotations(read_json(path), path)))
+        return cls.from_counts(**vars(count_annotations(read_annotation_file(path), path)))
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> CategoryStatistics:
@@ -210,8 +209,8 @@ class CategoryStatistics:
 
         Only as many tail ratios can be had as there are different image counts, plus one. lambda is
         put half-way between the fractions on both sides, so that rounding it in a config moves no
-        category (:func:`~eql_d2.categories.tail.lambda_at_most`). A tail in which no category has
-        an image is logged as a warning.
+        category (:func:`~eql_d2.categories.tail.lambda_at_most`). A warning is logged where no
+        category of the tail has an image.
 
         Args:
             tail_ratio: wanted share, 0 to 1; the paper's good region is 0.02 to 0.10.
@@ -225,9 +224,11 @@ class CategoryStatistics:
         self._total()
         lambda_, tail_sum = lambda_at_most(self.image_count.tolist(), self.num_images, tail_ratio)
         if tail_sum == 0 and tail_ratio > 0:
+            without = self.image_count.eq(0).sum().item()
             logger.warning(
-                "the tail is empty: a tail ratio of %g is below that of the rarest categories "
-                "alone; an equalization loss acts as its baseline",
+                "no category with images is in the tail (categories without: %d): a tail ratio of "
+                "%g is below that of the rarest alone; an equalization loss acts as its baseline",
+                without,
                 tail_ratio,
             )
         return lambda_

@@ -1,7 +1,7 @@
 """Reading, checking and generating COCO and LVIS annotation files."""
 
 from eql_d2.data.image_paths import ImageFinder
-from eql_d2.data.loading import check_content, load_detection_data
+from eql_d2.data.loading import check_content, load_detection_data, usable_content
 from eql_d2.data.longtail_json import longtail_content, split_images
 from eql_d2.data.longtail_shapes import generate_longtail_shapes
 from eql_d2.data.masks import decode_mask, encode_rle
@@ -19,4 +19,5 @@ __all__ = [
     "load_detection_data",
     "longtail_content",
     "split_images",
+    "usable_content",
 ]

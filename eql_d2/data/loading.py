@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from eql_d2.categories import GROUP_NAMES, CategoryStatistics, paused_garbage_collection, read_json
+from eql_d2.categories import GROUP_NAMES, CategoryStatistics, read_annotation_file
 from eql_d2.data.image_paths import ImageFinder
 from eql_d2.data.reading import (
     check_lvis_fields,
@@ -15,9 +15,10 @@ from eql_d2.data.reading import (
     read_categories,
     read_images,
 )
-from eql_d2.data.records import DetectionData, ImageRecord
+from eql_d2.data.records import DetectionData, ImageRecord, Instance
 from eql_d2.data.report import ProblemReport
 from eql_d2.errors import DataError
+from eql_d2.files import paused_garbage_collection
 
 logger = logging.getLogger("eql_d2.data")
 
@@ -53,7 +54,8 @@ def load_detection_data(
             file cannot be read, keys are missing, ids stand twice or match no category, images are
             missing on disk, or more annotations are unusable than usable.
     """
-    return check_content(read_json(json_path), json_path, image_root, check_images=check_images)
+    content = read_annotation_file(json_path)
+    return check_content(content, json_path, image_root, check_images=check_images)
 
 
 def check_content(
@@ -70,13 +72,60 @@ def check_content(
     Raises:
         DataError: as :func:`load_detection_data`.
     """
-    path = Path(json_path)
+    finder = ImageFinder(image_root)
+    return _check(content, Path(json_path), finder, check_images, lambda *_: None)
+
+
+def usable_content(content: dict[str, Any], json_path: str | Path) -> dict[str, Any]:
+    """Return the content with only those annotations that :func:`load_detection_data` keeps.
+
+    Of an annotation with broken polygons beside sound ones the sound ones are kept. An object that
+    is left out is still there to be seen, so its category joins the image's
+    ``not_exhaustive_category_ids``. All is counted and logged; the original stays as it is. Images
+    are not looked for.
+
+    Raises:
+        DataError: as :func:`load_detection_data`.
+    """
+    kept: list[dict[str, Any]] = []
+
+    def keep(annotation: dict[str, Any], instance: Instance) -> None:
+        polygons = instance.segmentation
+        if isinstance(polygons, list) and polygons is not annotation["segmentation"]:
+            annotation = {**annotation, "segmentation": polygons}
+        kept.append(annotation)
+
+    _check(content, Path(json_path), ImageFinder("."), False, keep)
+    kept_ids = {annotation["id"] for annotation in kept}
+    unseen: dict[int, set[int]] = {}
+    for annotation in content["annotations"]:
+        if annotation["id"] not in kept_ids:
+            unseen.setdefault(annotation["image_id"], set()).add(annotation["category_id"])
+    key = "not_exhaustive_category_ids"
+    images = [
+        {**image, key: sorted({*image.get(key, ()), *unseen[image["id"]]})}
+        if image["id"] in unseen
+        else image
+        for image in content["images"]
+    ]
+    return {**content, "images": images, "annotations": kept}
+
+
+def _check(
+    content: dict[str, Any],
+    path: Path,
+    finder: ImageFinder,
+    check_images: bool,
+    keep: Callable[[dict[str, Any], Instance], None],
+) -> DetectionData:
+    """Check everything; call ``keep`` with each usable annotation."""
     report = ProblemReport()
     letters = tuple(GROUP_NAMES)
     with paused_garbage_collection():
         names = read_categories(content, report)
-        images = read_images(content, ImageFinder(image_root), check_images, report)
-        read_annotations(content, images, names, report)
+        images = read_images(content, finder, check_images, report)
+        for annotation, instance in read_annotations(content, images, names, report):
+            keep(annotation, instance)
         num_federated = check_lvis_fields(content, names, report)
         if report.fatal:
             raise DataError(report.message(f"{path} cannot be used as it is:"))

@@ -6,7 +6,8 @@ What LVIS's evaluation needs besides COCO's fields, and what it means for exhaus
 * ``neg_category_ids`` of an image: categories known to be absent. Here that is every category
   without annotation: left empty, false detections of absent categories would go unpunished;
 * ``not_exhaustive_category_ids``: categories of which the image holds more than is annotated. Here
-  those with a crowd region, which LVIS does not know and which is therefore left out.
+  those with a crowd region, which LVIS does not know and which is therefore left out, besides those
+  that the image names already.
 """
 
 from __future__ import annotations
@@ -49,11 +50,13 @@ def longtail_content(content: dict[str, Any], training: CategoryStatistics) -> d
     """Return the content with LVIS's fields, leaving the original as it is.
 
     Args:
-        content: of a COCO file; fields it has in common with LVIS are replaced.
+        content: of a COCO file; other fields of LVIS are replaced. All annotations are counted and
+            kept, so pass it through :func:`eql_d2.data.usable_content` first.
         training: statistics of the training set, whose groups become ``frequency``.
     """
     present: dict[int, set[int]] = {image["id"]: set() for image in content["images"]}
-    crowded: dict[int, set[int]] = {image["id"]: set() for image in content["images"]}
+    key = "not_exhaustive_category_ids"
+    crowded = {image["id"]: set(image.get(key, ())) for image in content["images"]}
     annotations = [a for a in content["annotations"] if a["image_id"] in present]
     for annotation in annotations:
         sets = crowded if annotation.get("iscrowd") else present
@@ -75,7 +78,7 @@ def longtail_content(content: dict[str, Any], training: CategoryStatistics) -> d
         {
             **image,
             "neg_category_ids": sorted(groups.keys() - present[image["id"]] - crowded[image["id"]]),
-            "not_exhaustive_category_ids": sorted(crowded[image["id"]]),
+            key: sorted(crowded[image["id"]]),
         }
         for image in content["images"]
     ]

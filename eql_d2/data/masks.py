@@ -14,15 +14,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 MIN_POINTS = 3
+NO_PIXEL = "a run-length encoding without a single pixel"
 
 
-def decode_mask(segmentation: Any, height: int, width: int) -> NDArray[np.uint8]:
+def decode_mask(
+    segmentation: Any, height: int, width: int, *, may_be_empty: bool = False
+) -> NDArray[np.uint8]:
     """Return a segmentation as a (height, width) uint8 mask of 0 and 1.
 
     Args:
         segmentation: polygons, or a run-length encoding with ``counts`` as str, bytes or a list.
         height: of the image, pixels.
         width: of the image, pixels.
+        may_be_empty: whether a run-length encoding may lack any pixel, as predictions do.
 
     Raises:
         ValueError: the segmentation is broken; the message says how.
@@ -30,7 +34,7 @@ def decode_mask(segmentation: Any, height: int, width: int) -> NDArray[np.uint8]
     from pycocotools import mask as mask_api
 
     problem = segmentation_problem(segmentation, height, width)
-    if problem:
+    if problem and not (may_be_empty and problem == NO_PIXEL):
         raise ValueError(f"cannot decode this segmentation: {problem}")
     if isinstance(segmentation, dict):
         return _paint_runs(segmentation["counts"], height, width)
@@ -138,7 +142,7 @@ def polygon_problem(polygon: Any, height: int, width: int) -> str | None:
 def _paint_runs(counts: str | bytes | list[int], height: int, width: int) -> NDArray[np.uint8]:
     """Turn run lengths that were checked into a mask."""
     runs = counts if isinstance(counts, list) else run_lengths(counts)
-    pixels = np.repeat(np.arange(len(runs), dtype=np.int64) % 2, runs).astype(np.uint8)
+    pixels = np.repeat((np.arange(len(runs)) % 2).astype(np.uint8), runs)
     return np.ascontiguousarray(pixels.reshape(width, height).T)
 
 
@@ -155,4 +159,4 @@ def _rle_problem(rle: dict[str, Any], height: int, width: int) -> str | None:
         return "a run-length encoding whose counts are not lengths of runs"
     if sum(counts) != height * width:
         return "a run-length encoding whose runs do not add up to the image"
-    return None if sum(counts[1::2]) else "a run-length encoding without a single pixel"
+    return None if sum(counts[1::2]) else NO_PIXEL

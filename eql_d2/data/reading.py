@@ -41,6 +41,7 @@ def read_images(
         report.stop(f"image folder that does not exist: {finder.root}")
         must_exist = False
     images: dict[int, ImageRecord] = {}
+    owners: dict[str, dict[str, Any]] = {}
     for position, image in _entries(content, "images", report):
         image_id = image.get("id")
         if type(image_id) is not int:
@@ -60,10 +61,25 @@ def read_images(
             report.stop("image with neither 'coco_url' nor 'file_name'", f"image {image_id}")
         elif must_exist and not exists:
             report.stop(f"image missing below {finder.root}", str(path))
+        elif must_exist:
+            _check_sharing(str(path), image, owners, report)
         images[image_id] = ImageRecord(image_id, str(path), height, width, [])
     if not images and not report.fatal:
         report.stop("list of images that is empty")
     return images
+
+
+def _check_sharing(
+    path: str, image: dict[str, Any], owners: dict[str, dict[str, Any]], report: ProblemReport
+) -> None:
+    """Refuse one file for two images that the annotations tell apart: x/1.jpg and y/1.jpg.
+
+    Entries with the very same names are the annotator's own wish, such as to repeat an image.
+    """
+    owner = owners.setdefault(path, image)
+    if any(owner.get(key) != image.get(key) for key in ("coco_url", "file_name")):
+        example = f"images {owner['id']} and {image['id']} are both {path}"
+        report.stop("file that was found for two images with different names", example)
 
 
 def read_annotations(
@@ -71,8 +87,8 @@ def read_annotations(
     images: dict[int, ImageRecord],
     category_ids: dict[int, str],
     report: ProblemReport,
-) -> None:
-    """Append the instances to their images."""
+) -> Iterator[tuple[dict[str, Any], Instance]]:
+    """Append the instances to their images, and yield them with the annotations they come from."""
     index = {category_id: k for k, category_id in enumerate(category_ids)}
     known_ids: set[int] = set()
     kept = unusable = 0
@@ -90,6 +106,7 @@ def read_annotations(
         else:
             image.instances.append(instance)
             kept += 1
+            yield annotation, instance
     if kept == 0 and content.get("annotations"):
         report.stop("list of annotations of which not one can be used")
     elif unusable > kept:

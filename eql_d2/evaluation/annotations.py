@@ -175,8 +175,10 @@ def _image_pairs(
     listed = [category for image in images for category in image.get(key, ())]
     problems = Problems(subject, f"entries of {key}", len(listed), DataError)
     listed_ids = integer_column(listed, "category_id", problems)
+    of_images = integer_column(ids, "id", problems)
     problems.raise_if_any()
     assert listed_ids is not None
-    image, _ = find_ids(image_ids, np.array(ids, dtype=np.int64))
+    assert of_images is not None
+    image, _ = find_ids(image_ids, of_images)
     category, known = find_ids(category_ids, listed_ids)
     return np.unique((category * len(image_ids) + image)[known])

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from eql_d2.errors import UserError
 
 NUM_EXAMPLES = 3  # of each kind of problem in a message
-LARGEST_INTEGER = 2**62
+LARGEST_INTEGER = 2**62  # ids beyond it, which nobody has, are taken for it
 
 
 class Problems:
@@ -94,7 +94,9 @@ def integer_column(values: Sequence[Any], key: str, problems: Problems) -> NDArr
         return array.astype(np.int64)
     bad = [i for i, value in enumerate(values) if not _is_integer(value)]
     problems.add(f"{key!r} is not an integer", bad, lambda i: values[i])
-    return None if bad else np.array([int(value) for value in values], dtype=np.int64)
+    limit = LARGEST_INTEGER
+    whole = [max(-limit, min(int(value), limit)) for value in values] if not bad else []
+    return None if bad else np.array(whole, dtype=np.int64)
 
 
 def number_column(
@@ -147,10 +149,12 @@ def _as_array(values: Sequence[Any], ndim: int) -> tuple[str, NDArray[Any] | Non
 
 
 def _is_integer(value: object) -> bool:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return True
     if not is_finite_number(value):
         return False
     assert isinstance(value, (int, float, np.number))
-    return bool(value == int(value) and abs(int(value)) < LARGEST_INTEGER)
+    return bool(value == int(value))
 
 
 def is_finite_number(value: object) -> bool:

@@ -1,9 +1,8 @@
-"""Read a json file of millions of records; write a file so that it exists only when whole."""
+"""Json as the evaluation reads it: with orjson where it is installed, and from compressed files."""
 
 from __future__ import annotations
 
 import contextlib
-import gc
 import gzip
 import io
 import json
@@ -14,25 +13,23 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, TextIO, cast
+from typing import IO, Any, cast
 
+from eql_d2 import files
 from eql_d2.errors import UserError
+from eql_d2.files import atomic_text_file, paused_garbage_collection
+
+__all__ = [
+    "ByteSource",
+    "atomic_text_file",
+    "parse_json",
+    "paused_garbage_collection",
+    "read_json",
+]
 
 GZIP, ZIP = b"\x1f\x8b", b"PK\x03\x04"
 # What broken files make the standard library raise; RuntimeError: a zip with a password.
 UNREADABLE = (OSError, EOFError, ValueError, RuntimeError, zlib.error, zipfile.error, struct.error)
-
-
-@contextlib.contextmanager
-def paused_garbage_collection() -> Iterator[None]:
-    """Keep the cycle collector from rescanning every record already parsed (2-5 times faster)."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
 
 
 def parse_json(text: bytes) -> Any:
@@ -53,25 +50,13 @@ def parse_json(text: bytes) -> Any:
 
 
 def read_json(path: str | os.PathLike[str], what: str, error: type[UserError]) -> Any:
-    """Parse the json file at ``path``, which may be compressed as in :class:`ByteSource`.
+    """:func:`eql_d2.files.read_json`, faster with orjson."""
+    with contextlib.suppress(ImportError, OSError, ValueError, RecursionError):
+        import orjson
 
-    Args:
-        path: The file.
-        what: What the file should hold, for the message, for example "annotation file".
-        error: The class of the exception to raise.
-
-    Raises:
-        UserError: (as ``error``) The file cannot be opened or is not json.
-    """
-    with ByteSource(path, what, error) as source:
-        text = source.read().removeprefix(b"\xef\xbb\xbf")
-    try:
         with paused_garbage_collection():
-            return parse_json(text)
-    except (ValueError, RecursionError) as problem:
-        raise error(
-            f"{what} {path} is not valid json ({problem}); was it cut off while being written?"
-        ) from problem
+            return orjson.loads(Path(path).read_bytes())
+    return files.read_json(path, what, error)
 
 
 class ByteSource:
@@ -142,20 +127,3 @@ class ByteSource:
             raise self._error(
                 f"{self._what} {self.path} cannot be read{place}: {reason}"
             ) from problem
-
-
-@contextlib.contextmanager
-def atomic_text_file(path: str | os.PathLike[str]) -> Iterator[TextIO]:
-    """Open a text file for writing that gets its name only when the block ends without an error.
-
-    A reader never sees half a file, and a killed run leaves an earlier file as it was.
-    """
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
-    try:
-        with partial.open("w", encoding="utf-8", newline="") as file:
-            yield file
-        partial.replace(target)
-    finally:
-        partial.unlink(missing_ok=True)

@@ -89,11 +89,11 @@ def _boxes(
     usable = np.array([is_box(value) for value in values], dtype=bool)
     if 2 * usable.sum() < len(values):
         problems.absorb(found)
-    _warn(subject, ~usable, "have no usable bbox; left out")
-    boxes = np.zeros((len(values), 4))
-    good = [value for value, good in zip(values, usable, strict=True) if good]
-    boxes[usable] = np.array(good, dtype=np.float64).reshape(-1, 4)
-    return boxes, usable
+    else:
+        _warn(subject, ~usable, "have no usable bbox; left out")
+    nothing = [0.0] * 4
+    filled = [value if good else nothing for value, good in zip(values, usable, strict=True)]
+    return np.array(filled, dtype=np.float64), usable
 
 
 def _areas(records: list[Any], boxes: NDArray[np.float64], subject: str) -> NDArray[np.float64]:

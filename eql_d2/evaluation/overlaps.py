@@ -101,9 +101,9 @@ def mask_overlaps(
     detections = _ranges(pairs.first_detection, pairs.num_detections)
     number = pairs.num_detections
     if areas is not None:
-        near = _near_in_size(pairs, detections, *areas, crowd, minimum)
+        chosen = _near_in_size(pairs, detections, *areas, crowd, minimum)
         pair = np.repeat(np.arange(len(number)), number)
-        detections, number = detections[near], np.bincount(pair[near], minlength=len(number))
+        detections, number = detections[chosen], np.bincount(pair[chosen], minlength=len(number))
     sizes = number * pairs.num_truths
     ious = np.empty(int(sizes.sum()))
     place = first = 0

@@ -10,11 +10,12 @@ from eql_d2.losses.softmax_equalization import (
     softmax_equalization_loss,
 )
 from eql_d2.losses.statistics import classification_statistics
-from eql_d2.losses.thresholds import THRESHOLD_FUNCTIONS, threshold
+from eql_d2.losses.thresholds import THRESHOLD_FUNCTIONS, THRESHOLD_PARAMETERS, threshold
 
 __all__ = [
     "LOSSES",
     "THRESHOLD_FUNCTIONS",
+    "THRESHOLD_PARAMETERS",
     "ClassificationLoss",
     "EqualizationLoss",
     "SigmoidCrossEntropyLoss",

@@ -22,7 +22,8 @@ class ClassificationLoss(nn.Module, ABC):
     """A loss that owns all that depends on its form: logit count, initial bias, loss and scores.
 
     A head asks the loss for these instead of knowing them, so a sigmoid loss cannot meet a
-    softmax decoder.
+    softmax decoder. A loss with state keeps it in persistent buffers and overrides
+    :meth:`forward`, the only method that may change it, and in training mode alone.
 
     Attributes:
         num_classes: K, the number of foreground categories.
@@ -57,13 +58,21 @@ class ClassificationLoss(nn.Module, ABC):
         if linear.bias is not None:
             nn.init.zeros_(linear.bias)
 
-    @abstractmethod
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Return the scalar loss of ``(R, num_logits)`` logits and ``(R,)`` labels."""
+        """Return :meth:`value`; a loss with state also updates it here, in training mode."""
+        return self.value(logits, labels)
+
+    @abstractmethod
+    def value(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Return the scalar loss of ``(R, num_logits)`` logits and ``(R,)`` labels.
+
+        It is that of the module's mode but changes no state in either: with the same state and the
+        same random draws it always gives the same value and gradient.
+        """
 
     @abstractmethod
     def loss_by_category(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Split :meth:`forward` over logits, for logging: ``(num_logits,)``, detached.
+        """Split :meth:`value` over logits, for logging: ``(num_logits,)``, detached.
 
         A sigmoid loss counts a term where its logit is; a softmax loss, which has one term a ROI,
         at the ROI's label.
@@ -94,19 +103,24 @@ def prior_bias(prior_prob: float) -> float:
     return math.log(prior_prob / (1.0 - prior_prob))
 
 
-def check_logits_and_labels(logits: Tensor, labels: Tensor, num_logits: int | None = None) -> None:
-    """Check shapes and types, which cost no device synchronisation.
+def check_logits_and_labels(
+    logits: Tensor, labels: Tensor, num_logits: int | None = None, *, background_logit: bool = True
+) -> None:
+    """Check shapes, types and devices, and on a CPU the range of the labels.
 
-    Label *values* are not read here: on a GPU that would stall every iteration. They are checked
-    once, against the data, before training.
+    Elsewhere, and in compiled code, reading labels would stall every iteration. There a sigmoid
+    loss takes a label above K for background, and compiled also one below 0; any other wrong label
+    is an index out of range, at which the device stops.
 
     Args:
         logits: to be ``(R, num_logits)`` and floating point.
-        labels: to be ``(R,)`` int64.
+        labels: to be ``(R,)`` int64 on the same device.
         num_logits: None: any number but 0.
+        background_logit: every label has a logit. False: background, the highest, has none.
 
     Raises:
-        ValueError: ``logits`` is not ``(R, num_logits)`` or ``labels`` not ``(R,)``.
+        ValueError: ``logits`` is not ``(R, num_logits)`` or ``labels`` not ``(R,)``, they are on
+            different devices, or a label is out of range.
         TypeError: ``labels`` is not int64 or ``logits`` not floating point.
     """
     shape = tuple(logits.shape)
@@ -120,10 +134,27 @@ def check_logits_and_labels(logits: Tensor, labels: Tensor, num_logits: int | No
         raise TypeError(f"logits must be floating point, got {logits.dtype}")
     if labels.dtype != torch.int64:
         raise TypeError(f"labels must be int64, got {labels.dtype}")
+    if labels.device != logits.device:
+        raise ValueError(f"labels are on {labels.device}, logits on {logits.device}")
+    if labels.device.type == "cpu" and not torch.compiler.is_compiling():
+        _check_label_range(labels, shape[1], background_logit)
+
+
+def _check_label_range(labels: Tensor, num_logits: int, background_logit: bool) -> None:
+    if not len(labels):
+        return
+    highest = num_logits - 1 if background_logit else num_logits
+    low, high = (int(bound) for bound in labels.aminmax())
+    if low < 0 or high > highest:
+        meaning = "" if background_logit else f" (K = {highest} is background)"
+        raise ValueError(
+            f"labels must be in 0..{highest}{meaning} with {num_logits} logits, "
+            f"got {low if low < 0 else high}"
+        )
 
 
 def check_tail_mask(tail_mask: Tensor, logits: Tensor | None = None) -> None:
-    """Check the tail mask's type, and that it fits the logits.
+    """Check the tail mask's type, and that it fits the logits; its values are not read.
 
     Raises:
         TypeError: it is neither bool nor floating point.
@@ -136,3 +167,19 @@ def check_tail_mask(tail_mask: Tensor, logits: Tensor | None = None) -> None:
         raise ValueError(f"tail_mask must be {expected}, got {tuple(tail_mask.shape)}")
     if logits is not None and tail_mask.device != logits.device:
         raise ValueError(f"tail_mask is on {tail_mask.device}, logits on {logits.device}")
+
+
+def check_tail_mask_values(tail_mask: Tensor) -> None:
+    """Check once, where a loss is made, that a soft tail mask leaves out shares of a term.
+
+    Raises:
+        ValueError: an entry is not in [0, 1], or no number.
+    """
+    if tail_mask.is_meta:  # it has no values
+        return
+    wrong = ~((tail_mask >= 0) & (tail_mask <= 1))
+    if wrong.any():
+        category = int(wrong.nonzero()[0])
+        raise ValueError(
+            f"tail_mask must be in [0, 1], got {float(tail_mask[category])} for category {category}"
+        )

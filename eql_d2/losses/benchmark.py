@@ -6,12 +6,10 @@ target, weights) is part of what is measured.
 
 from __future__ import annotations
 
-import json
 import platform
 import statistics
-import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -20,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from eql_d2.losses.allocations import peak_bytes
 from eql_d2.losses.equalization import equalization_loss
 
 DENSE = "(a) dense EQL"
@@ -116,14 +115,16 @@ def measure(
 ) -> list[Measurement]:
     """Measure every candidate on one batch, in turn within each repetition.
 
+    What was compiled for other batches is forgotten: past a few shapes and types the compiler
+    would leave a function as it is, without a word.
+
     Args:
         losses: by name; :data:`DENSE` must be among them.
         batch: see :func:`make_batch`.
         repetitions: timed passes of every candidate.
         progress: is told what is being done.
     """
-    logits, labels, tail_mask = batch
-    exact = dense_equalization_loss(logits.detach().double(), labels, tail_mask).item()
+    torch.compiler.reset()
     peaks: dict[str, int] = {}
     values: dict[str, float] = {}
     for name, loss in losses.items():
@@ -136,19 +137,27 @@ def measure(
         for name, loss in losses.items():
             seconds[name].append(timed_pass(loss, batch))
     medians = {name: statistics.median(times) for name, times in seconds.items()}
+    return _measurements(batch, values, peaks, medians)
+
+
+def _measurements(
+    batch: Batch, values: dict[str, float], peaks: dict[str, int], seconds: dict[str, float]
+) -> list[Measurement]:
+    logits, labels, tail_mask = batch
+    exact = dense_equalization_loss(logits.detach().double(), labels, tail_mask).item()
     return [
         Measurement(
             candidate=name,
             rois=logits.shape[0],
             categories=logits.shape[1],
             dtype=str(logits.dtype).removeprefix("torch."),
-            seconds=medians[name],
+            seconds=seconds[name],
             peak_bytes=peaks[name],
             relative_error=None if name in OTHER_LOSSES else abs(values[name] / exact - 1),
-            time_ratio=medians[name] / medians[DENSE],
+            time_ratio=seconds[name] / seconds[DENSE],
             memory_ratio=peaks[name] / peaks[DENSE],
         )
-        for name in losses
+        for name in values
     ]
 
 
@@ -185,38 +194,20 @@ def timed_pass(loss: Loss, batch: Batch) -> float:
 
 
 def peak_memory(loss: Loss, batch: Batch) -> int:
-    """Bytes that one pass has allocated at most at once, beyond those allocated before it.
-
-    On CUDA the allocator counts them. On a CPU the profiler records each allocation and release of
-    PyTorch's allocator, those inside operators and compiled code too; scratch memory that math
-    libraries take by themselves is in neither.
-    """
+    """Bytes that one pass has allocated at most at once, beyond those allocated before it."""
     batch[0].grad = None
-    if batch[0].is_cuda:
-        _synchronize(batch[0])
-        before = torch.cuda.memory_allocated()
-        torch.cuda.reset_peak_memory_stats()
-        run_pass(loss, *batch)
-        return torch.cuda.max_memory_allocated() - before
-    activities = [torch.profiler.ProfilerActivity.CPU]
-    with torch.profiler.profile(activities=activities, profile_memory=True) as profiler:
-        run_pass(loss, *batch)
-    now = peak = 0
-    for size in _allocations(profiler):
-        now += size
-        peak = max(peak, now)
-    return peak
+    return peak_bytes(lambda: run_pass(loss, *batch), batch[0].device)
 
 
-def _allocations(profiler: torch.profiler.profile) -> Iterator[int]:
-    """Bytes allocated (positive) and released (negative), in the order of time."""
-    with tempfile.TemporaryDirectory() as folder:
-        trace = Path(folder, "trace.json")
-        profiler.export_chrome_trace(str(trace))
-        events = json.loads(trace.read_text(encoding="utf-8"))["traceEvents"]
-    memory = [event for event in events if event.get("name") == "[memory]"]
-    for event in sorted(memory, key=lambda event: event["ts"]):
-        yield int(event["args"]["Bytes"])
+def environment(device: torch.device) -> dict[str, str | int]:
+    """What times and memory depend on beside sizes and types, to be kept with them."""
+    return {
+        "hardware": hardware_name(device),
+        "device": device.type,
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }
 
 
 def hardware_name(device: torch.device) -> str:

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from eql_d2.losses.base import check_logits_and_labels, check_tail_mask
+from eql_d2.losses.base import (
+    check_logits_and_labels,
+    check_tail_mask,
+    check_tail_mask_values,
+)
 from eql_d2.losses.sigmoid import SigmoidLoss
 from eql_d2.losses.sigmoid_sum import NegativeWeights, sigmoid_loss
 
@@ -22,7 +26,8 @@ def equalization_loss(
         logits: (R, K) floating point; half precisions are computed in float32.
         labels: (R,) int64 in 0..K; K is background.
         tail_mask: (K,) bool T, or floating point in [0, 1] for the soft threshold functions of
-            Table 3. No gradient flows into it.
+            Table 3 (not checked here, but where :class:`EqualizationLoss` is made). No gradient
+            flows into it.
         exclude_background: E_r = 0 for background ROIs, so that these still push every category
             down; False sets E_r = 1 everywhere (the ablation of Table 4).
 
@@ -30,10 +35,10 @@ def equalization_loss(
         Scalar in float32 (float64 for float64 logits); 0, connected to the graph, for R = 0.
 
     Raises:
-        ValueError: shapes or devices do not fit.
+        ValueError: shapes or devices do not fit; on a CPU also a label out of range.
         TypeError: labels, logits or the mask have a wrong type.
     """
-    check_logits_and_labels(logits, labels)
+    check_logits_and_labels(logits, labels, background_logit=False)
     check_tail_mask(tail_mask, logits)
     return sigmoid_loss(logits, labels, NegativeWeights(tail_mask.detach(), exclude_background))
 
@@ -46,6 +51,10 @@ class EqualizationLoss(SigmoidLoss):
             from the annotations, and a checkpoint must not override them.
         exclude_background: E(r) of eq. 7 (True), or E = 1 (False, Table 4).
         prior_prob: probability that every classifier gives before training.
+
+    Raises:
+        ValueError: the mask is no vector or not in [0, 1], or the prior not in (0, 1).
+        TypeError: the mask is neither bool nor floating point.
     """
 
     tail_mask: Tensor
@@ -54,6 +63,7 @@ class EqualizationLoss(SigmoidLoss):
         self, tail_mask: Tensor, *, exclude_background: bool = True, prior_prob: float = 0.001
     ) -> None:
         check_tail_mask(tail_mask)
+        check_tail_mask_values(tail_mask)
         super().__init__(len(tail_mask), prior_prob=prior_prob)
         self.exclude_background = exclude_background
         self.register_buffer("tail_mask", tail_mask.detach().clone(), persistent=False)

@@ -27,9 +27,9 @@ def sigmoid_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
         Scalar in float32 (float64 for float64 logits); 0 if there are no ROIs.
 
     Raises:
-        ValueError, TypeError: shapes or types do not fit.
+        ValueError, TypeError: shapes, devices, types or, on a CPU, labels do not fit.
     """
-    check_logits_and_labels(logits, labels)
+    check_logits_and_labels(logits, labels, background_logit=False)
     return sigmoid_loss(logits, labels, NegativeWeights())
 
 
@@ -62,15 +62,15 @@ class SigmoidLoss(ClassificationLoss):
             raise ValueError(f"{type(self).__name__} needs a classifier with a bias for its prior")
         nn.init.constant_(linear.bias, self._prior_bias)
 
-    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
+    def value(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Return the loss of (R, K) logits: the sum over ROIs and categories, divided by R."""
-        check_logits_and_labels(logits, labels, self.num_logits)
+        check_logits_and_labels(logits, labels, self.num_logits, background_logit=False)
         return sigmoid_loss(logits, labels, self.weights)
 
     @torch.no_grad()
     def loss_by_category(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Return the (K,) sums over ROIs, divided by R."""
-        check_logits_and_labels(logits, labels, self.num_logits)
+        check_logits_and_labels(logits, labels, self.num_logits, background_logit=False)
         terms = elementwise_sigmoid_loss(logits, labels, self.weights)
         return terms.sum(dim=0) / max(logits.shape[0], 1)
 

@@ -7,7 +7,8 @@ With :math:`p = \sigma(z)` and ``T = tail`` in ``[0, 1]``, ROI r and category j 
 
 (EQL, Tan et al., CVPR 2020, eq. 6-7). The gradient has a closed form, so the eager path keeps
 nothing for the backward pass but its inputs and walks over blocks of rows: the only array of size
-R x K that it ever makes is the gradient itself. See :mod:`eql_d2.losses.base` for R and K.
+R x K that it ever makes is the gradient itself, and what it needs beside it is small on a CPU and
+about a quarter of it elsewhere. See :mod:`eql_d2.losses.base` for R and K.
 """
 
 from __future__ import annotations
@@ -21,12 +22,26 @@ from torch import Tensor
 
 from eql_d2.losses.base import compute_dtype
 
-# Elements of one block of rows. On a CPU a block is shared by the threads, each of which should get
-# work for longer than a handover takes and stay in its cache. A backward block is smaller because
-# it is held beside the gradient. An accelerator wants few, large kernels.
-FORWARD_ELEMENTS_PER_THREAD = 1 << 16
-BACKWARD_ELEMENTS_PER_THREAD = 1 << 15
-ACCELERATOR_BLOCK_ELEMENTS = 1 << 22
+
+class BlockSize(NamedTuple):
+    """How large the blocks of rows are that the eager path walks over.
+
+    Attributes:
+        elements_per_thread: on a CPU. A block is shared by the threads, each of which should get
+            work for longer than a handover takes and stay in its cache.
+        accelerator_parts: into how many blocks a batch is cut elsewhere. Few, large kernels are
+            wanted there, whose number does not grow with the batch; but a block needs up to two
+            float32 arrays of its own size, four times a half-precision one.
+    """
+
+    elements_per_thread: int
+    accelerator_parts: int
+
+
+# A backward block is smaller because it is held beside the gradient.
+FORWARD_BLOCKS = BlockSize(elements_per_thread=1 << 16, accelerator_parts=4)
+BACKWARD_BLOCKS = BlockSize(elements_per_thread=1 << 15, accelerator_parts=16)
+LEAST_ACCELERATOR_ELEMENTS = 1 << 16  # a kernel on less takes no less time
 
 
 class NegativeWeights(NamedTuple):
@@ -64,7 +79,7 @@ def elementwise_sigmoid_loss(logits: Tensor, labels: Tensor, weights: NegativeWe
 class _SigmoidLoss(torch.autograd.Function):
     """The loss with its closed-form gradient.
 
-    Eager: row by row block, no array of size R x K but the gradient. Compiled: the same formula
+    Eager: by blocks of rows, no array of size R x K but the gradient. Compiled: the same formula
     over whole arrays, which the compiler fuses into one kernel each way. Higher derivatives
     differentiate that formula.
     """
@@ -108,12 +123,20 @@ def _softplus(z: Tensor) -> Tensor:
     with log: with u = 1 + e rounded, log(1 + e) = log(u) + (e - (u - 1)) up to the rounding of a
     result. Both differences are exact for e in [0, 1], so e = exp(-|z|), and max(z, 0) is added.
     """
-    if z.device.type != "cpu":
-        return F.softplus(z, threshold=40)  # above 40 the difference to z is below 1e-17
+    if not _is_on_cpu(z):
+        return _softplus_accelerator(z)
     exp = torch.abs(z).neg_().exp_()
     one_plus = exp + 1
     rounding = exp.sub_(one_plus - 1)
     return one_plus.log_().add_(rounding).add_(z.clamp_min(0))
+
+
+def _softplus_accelerator(z: Tensor) -> Tensor:
+    return F.softplus(z, threshold=40)  # above 40 the difference to z is below 1e-17
+
+
+def _is_on_cpu(tensor: Tensor) -> bool:
+    return tensor.device.type == "cpu"
 
 
 def _positives(labels: Tensor, num_classes: int) -> Tensor:
@@ -167,10 +190,12 @@ def _label_columns(logits: Tensor, labels: Tensor, weights: NegativeWeights) -> 
     return _LabelColumns(foreground, column, logits.gather(1, column).to(dtype), weight, excluded)
 
 
-def _row_blocks(logits: Tensor, elements_per_thread: int) -> Iterator[slice]:
-    on_cpu = logits.device.type == "cpu"
-    on_threads = elements_per_thread * torch.get_num_threads()
-    step = max(1, (on_threads if on_cpu else ACCELERATOR_BLOCK_ELEMENTS) // logits.shape[1])
+def _row_blocks(logits: Tensor, size: BlockSize) -> Iterator[slice]:
+    if _is_on_cpu(logits):
+        elements = size.elements_per_thread * torch.get_num_threads()
+    else:
+        elements = max(LEAST_ACCELERATOR_ELEMENTS, logits.numel() // size.accelerator_parts)
+    step = max(1, elements // logits.shape[1])
     return (slice(start, start + step) for start in range(0, logits.shape[0], step))
 
 
@@ -190,30 +215,33 @@ def _blockwise_sum(logits: Tensor, labels: Tensor, weights: NegativeWeights) -> 
             losses.mul_(torch.addcmul(one, label.excluded[rows], tail, value=-1))
         return losses.scatter_(1, label.column[rows], at_label[rows]).sum()
 
-    blocks = _row_blocks(logits, FORWARD_ELEMENTS_PER_THREAD)
+    blocks = _row_blocks(logits, FORWARD_BLOCKS)
     return torch.stack([torch.zeros_like(one), *map(block_sum, blocks)]).sum()
 
 
 def _blockwise_gradient(
     logits: Tensor, labels: Tensor, weights: NegativeWeights, scale: Tensor
 ) -> Tensor:
-    """Equal to :func:`_dense_gradient`, with no other array of that size."""
+    """Equal to :func:`_dense_gradient`, made where it is to be."""
     label = _label_columns(logits, labels, weights)
     at_label = scale * torch.where(
         label.foreground, -torch.sigmoid(-label.logit), torch.sigmoid(label.logit) * label.weight
     )
     dtype = compute_dtype(logits)
     tail = None if weights.tail is None else weights.tail.to(dtype)
-
-    def block_gradient(rows: slice) -> Tensor:
-        block = logits[rows].to(dtype, copy=True).sigmoid_()
-        if tail is None:
-            block.mul_(scale)
-        else:
-            block.mul_(torch.addcmul(scale, label.excluded[rows] * scale, tail, value=-1))
-        return block.scatter_(1, label.column[rows], at_label[rows])
-
+    excluded = label.excluded * scale
     gradient = torch.empty_like(logits)
-    for rows in _row_blocks(logits, BACKWARD_ELEMENTS_PER_THREAD):
-        gradient[rows] = block_gradient(rows)
+
+    def fill(rows: slice) -> None:
+        if logits.dtype == dtype:
+            block = torch.sigmoid(logits[rows], out=gradient[rows])
+        else:  # rounded once, at the end
+            block = logits[rows].to(dtype).sigmoid_()
+        weight = scale if tail is None else torch.addcmul(scale, excluded[rows], tail, value=-1)
+        block.mul_(weight).scatter_(1, label.column[rows], at_label[rows])
+        if logits.dtype != dtype:
+            gradient[rows] = block
+
+    for rows in _row_blocks(logits, BACKWARD_BLOCKS):
+        fill(rows)
     return gradient

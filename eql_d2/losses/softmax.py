@@ -29,7 +29,7 @@ class SoftmaxLoss(ClassificationLoss):
     def terms(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Return the loss of every ROI, (R,)."""
 
-    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
+    def value(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Return the mean over ROIs of (R, num_logits) logits; 0, connected, for R = 0."""
         check_logits_and_labels(logits, labels, self.num_logits)
         return mean_over_rois(self.terms(logits, labels))

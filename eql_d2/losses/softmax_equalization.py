@@ -1,4 +1,11 @@
-"""SEQL: the softmax equalization loss (Tan et al., CVPR 2020, section 4, eq. 9-11)."""
+"""SEQL: the softmax equalization loss (Tan et al., CVPR 2020, section 4, eq. 9-11).
+
+The paper leaves open how often beta is drawn. Here it is drawn independently for every sample and
+category: the expected push on a tail category is the same as with one draw for a whole batch, but
+each batch then holds close to a share 1 - gamma of it, where a single draw would give all of it
+once in 1 / (1 - gamma) batches and nothing between, a variance larger by a factor of the batch
+size. BagofTricks-LT (Zhang et al., AAAI 2021) also draws per sample and category.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +13,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from eql_d2.losses.base import check_logits_and_labels, check_tail_mask, compute_dtype
+from eql_d2.losses.base import (
+    check_logits_and_labels,
+    check_tail_mask,
+    check_tail_mask_values,
+    compute_dtype,
+)
 from eql_d2.losses.softmax import SoftmaxLoss, mean_over_rois
 
 
@@ -21,21 +33,16 @@ def softmax_equalization_loss(
     """Softmax cross-entropy in whose denominator tail categories of other samples go missing.
 
     ``L = -1/R sum_r log(exp(z_ry) / sum_k w_rk exp(z_rk))`` with
-    ``w_rk = 1 - beta_rk T_k (1 - y_rk)`` and ``beta_rk ~ Bernoulli(gamma)``. The weights are added
-    as ``log w`` inside the log-sum-exp: -inf where w = 0, so nothing overflows and no gradient
-    flows there. ``gamma = 0`` is plain cross-entropy.
-
-    The paper leaves open how often beta is drawn. Here it is drawn independently for every sample
-    and category: the expected push on a tail category is the same as with one draw for a whole
-    batch, but each batch then holds close to a share 1 - gamma of it, where a single draw would
-    give all of it once in 1 / (1 - gamma) batches and nothing between, a variance larger by a
-    factor of the batch size. BagofTricks-LT (Zhang et al., AAAI 2021) also draws per sample and
-    category.
+    ``w_rk = 1 - beta_rk T_k (1 - y_rk)`` and ``beta_rk ~ Bernoulli(gamma)``, drawn independently
+    for every sample and category (why: see the head of this file). The weights are added as
+    ``log w`` inside the log-sum-exp: -inf where w = 0, so nothing overflows and no gradient flows
+    there. ``gamma = 0`` is plain cross-entropy.
 
     Args:
         logits: (R, C) floating point; half precisions are computed in float32.
         labels: (R,) int64 in 0..C-1.
-        tail_mask: (C,) bool, or floating point in [0, 1]. A background logit, if there is one, is
+        tail_mask: (C,) bool, or floating point in [0, 1] (not checked here, but where
+            :class:`SoftmaxEqualizationLoss` is made). A background logit, if there is one, is
             False in it: unlike EQL there is no E(r), and background is the most frequent of all.
         gamma: probability that beta is 1; the paper takes 0.9 to 0.95.
         generator: source of beta on the device of the logits; None: the global one.
@@ -44,7 +51,8 @@ def softmax_equalization_loss(
         Scalar in float32 (float64 for float64 logits); 0, connected to the graph, for R = 0.
 
     Raises:
-        ValueError: shapes or devices do not fit, or gamma is outside [0, 1].
+        ValueError: shapes or devices do not fit, gamma is outside [0, 1]; on a CPU also a label
+            out of range.
         TypeError: labels, logits or the mask have a wrong type.
     """
     check_logits_and_labels(logits, labels)
@@ -64,12 +72,17 @@ class SoftmaxEqualizationLoss(SoftmaxLoss):
         gamma: probability that a tail category is left out for a sample of another.
         background: detection, K + 1 logits, the last for background, which is never tail. False:
             plain image classification, K logits.
+
+    Raises:
+        ValueError: the mask is no vector or not in [0, 1], or gamma outside [0, 1].
+        TypeError: the mask is neither bool nor floating point.
     """
 
     tail_mask: Tensor
 
     def __init__(self, tail_mask: Tensor, *, gamma: float = 0.9, background: bool = True) -> None:
         check_tail_mask(tail_mask)
+        check_tail_mask_values(tail_mask)
         _check_gamma(gamma)
         super().__init__(len(tail_mask), background=background)
         self.gamma = gamma

@@ -1,4 +1,26 @@
-"""What to log about a classifier on long-tailed data, for sigmoid and softmax losses alike."""
+"""What to log about a classifier on long-tailed data, for sigmoid and softmax losses alike.
+
+Every statistic is a share in 0..1:
+
+fg_accuracy
+    Of the foreground ROIs, those whose best foreground category is their label. There is no
+    background column in it, unlike Detectron2's ``fg_cls_accuracy``.
+false_negative
+    Of the foreground ROIs, those for which no foreground category reaches probability 0.5. With
+    sigmoids: every classifier answers no; with a softmax: no category is more likely than all else
+    together. Detectron2's definition (background has the best score) has no meaning without a
+    background logit.
+tail_loss_share
+    Of the loss on foreground categories, the part on tail categories
+    (:meth:`~eql_d2.losses.base.ClassificationLoss.loss_by_category`).
+tail_gradient_share
+    Of the sum of |dL/dlogit| on foreground categories, that on tail ones.
+tail_positive_gradient_share
+    Of the sum of |dL/dlogit| on tail categories, the part that pulls up (dL/dlogit < 0). This is
+    the balance that EQL is about (its Fig. 1): near 0, tail categories are only ever pushed down.
+head_positive_gradient_share
+    The same for the categories that are not tail.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +39,8 @@ def classification_statistics(
 ) -> dict[str, Tensor]:
     """Describe one batch by 0-dim tensors on the device of the logits, without waiting for it.
 
+    Neither the loss nor the global random generators are changed.
+
     Args:
         loss: whose logits these are.
         logits: (R, num_logits).
@@ -24,21 +48,8 @@ def classification_statistics(
         tail_mask: (K,) bool; or floating point in [0, 1], then a category counts in that part.
 
     Returns:
-        Shares in 0..1, float32, detached; NaN where there is nothing to take a share of.
-
-        fg_accuracy: of the foreground ROIs, those whose best foreground category is their label.
-            There is no background column in it, unlike Detectron2's ``fg_cls_accuracy``.
-        false_negative: of the foreground ROIs, those for which no foreground category reaches
-            probability 0.5. With sigmoids: every classifier answers no; with a softmax: no
-            category is more likely than all else together. Detectron2's definition (background
-            has the best score) has no meaning without a background logit.
-        tail_loss_share: of the loss on foreground categories, the part on tail categories
-            (:meth:`ClassificationLoss.loss_by_category`).
-        tail_gradient_share: of the sum of |dL/dlogit| on foreground categories, that on tail ones.
-        tail_positive_gradient_share: of the sum of |dL/dlogit| on tail categories, the part that
-            pulls up (dL/dlogit < 0). This is the balance that EQL is about (its Fig. 1): near 0,
-            tail categories are only ever pushed down.
-        head_positive_gradient_share: the same for the categories that are not tail.
+        The shares described at the head of this file, float32, detached; NaN where there is
+        nothing to take a share of.
     """
     logits = logits.detach()
     num_classes = loss.num_classes
@@ -69,7 +80,7 @@ def _gradient(loss: ClassificationLoss, logits: Tensor, labels: Tensor) -> Tenso
     """Gradient of the loss with respect to the logits, (R, num_logits)."""
     with torch.enable_grad():
         leaf = logits.clone().requires_grad_()
-        (gradient,) = torch.autograd.grad(loss(leaf, labels), leaf)
+        (gradient,) = torch.autograd.grad(loss.value(leaf, labels), leaf)
     return gradient
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from inspect import signature
+from types import MappingProxyType
 
 import torch
 from torch import Tensor
@@ -26,11 +28,12 @@ def gompertz(image_fraction: Tensor, a: float = 1.0, b: float = 80.0, c: float =
     return (1 - a * torch.exp(-b * torch.exp(-c * image_fraction))).clamp(0, 1)
 
 
-_SOFT: dict[str, tuple[Callable[..., Tensor], tuple[str, ...]]] = {
-    "exponential": (exponential, ("a", "n")),
-    "gompertz": (gompertz, ("a", "b", "c")),
-}
-THRESHOLD_FUNCTIONS = ("step", *_SOFT)
+_SOFT: dict[str, Callable[..., Tensor]] = {"exponential": exponential, "gompertz": gompertz}
+# The names of what each function takes beside f and lambda.
+THRESHOLD_PARAMETERS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {"step": (), **{name: tuple(signature(f).parameters)[1:] for name, f in _SOFT.items()}}
+)
+THRESHOLD_FUNCTIONS = tuple(THRESHOLD_PARAMETERS)
 
 
 def threshold(
@@ -52,7 +55,7 @@ def threshold(
     """
     if name not in THRESHOLD_FUNCTIONS:
         raise unknown_name("MODEL.EQL.LOSS.THRESHOLD_FUNCTION", name, THRESHOLD_FUNCTIONS)
-    names = () if name == "step" else _SOFT[name][1]
+    names = THRESHOLD_PARAMETERS[name]
     if parameters and len(parameters) != len(names):
         expected = f"[{', '.join(names)}] or []" if names else "[] (its threshold is LAMBDA)"
         raise ConfigError(
@@ -60,4 +63,4 @@ def threshold(
         )
     if name == "step":
         return step(image_fraction, lambda_)
-    return _SOFT[name][0](image_fraction, *parameters)
+    return _SOFT[name](image_fraction, *parameters)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from eql_d2.categories import GROUP_NAMES
+from eql_d2.files import atomic_text_file
 from eql_d2.plotting.figures import figure
 from eql_d2.plotting.palette import GROUP_COLORS
 
@@ -26,8 +27,8 @@ def plot_category_counts(
 
     Args:
         statistics: the categories.
-        lambda_: threshold on image fractions; drawn at ``lambda * num_images`` images, and the
-            tail's share stands in the title. ``None`` or 0: no line.
+        lambda_: threshold on image fractions; drawn at ``lambda * num_images`` images, or only told
+            in the legend where that is off the axis. ``None`` or 0: no line, no tail in the title.
         path: file to write.
 
     Raises:
@@ -71,6 +72,13 @@ def _draw_group(axes: Any, places: list[int], counts: list[int], letter: str, na
 
 def _draw_lambda(axes: Any, lambda_: float, limit: float) -> None:
     label = f"lambda {lambda_:.3g} = {limit:.4g} images"
+    bottom, top = axes.get_ylim()
+    if not bottom <= limit <= top:
+        # A share of an image may lie any number of decades away from the bars: only the legend
+        # says so then, or they would shrink to nothing.
+        place = "below" if limit < bottom else "above"
+        axes.plot([], [], color="black", linestyle="--", label=f"{label}, {place} the axis")
+        return
     # On a white band, because the line also crosses the dark bars.
     axes.axhline(limit, color="white", linewidth=3.0)
     axes.axhline(limit, color="black", linestyle="--", linewidth=1.3, label=label)
@@ -97,8 +105,6 @@ def write_category_csv(
     Columns: id, name, group (r, c, f), images, instances, image_fraction, tail (1 below lambda,
     else 0; empty without a lambda).
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     tail: list[Any] = [""] * len(statistics.names)
     if lambda_:
         tail = statistics.tail_mask(lambda_).int().tolist()
@@ -111,7 +117,7 @@ def write_category_csv(
         statistics.image_fraction.tolist(),
         tail,
     )
-    with path.open("w", encoding="utf-8", newline="") as stream:
+    with atomic_text_file(path) as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(["id", "name", "group", "images", "instances", "image_fraction", "tail"])
         writer.writerows(zip(*columns, strict=True))

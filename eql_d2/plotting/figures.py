@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from eql_d2.files import atomic_path
+
 DPI = 120
 STYLE: Any = {
     "axes.axisbelow": True,
@@ -49,14 +51,14 @@ def figure(path: str | Path, width: float, height: float) -> Iterator[Any]:
         page = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
         FigureCanvasAgg(page)
         yield page
-        path.parent.mkdir(parents=True, exist_ok=True)
         # Version and date would make equal figures different files.
         stamps = {
             ".png": {"Software": None},
             ".svg": {"Date": None},
             ".pdf": {"CreationDate": None},
         }
-        page.savefig(path, metadata=stamps.get(path.suffix.lower()))
+        with atomic_path(path) as partial:
+            page.savefig(partial, metadata=stamps.get(path.suffix.lower()))
 
 
 def series_style(index: int) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from eql_d2.errors import DataError
+from eql_d2.files import atomic_path
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -62,9 +63,8 @@ def write_png(pixels: NDArray[np.uint8], path: str | Path) -> None:
     """Write ``(H, W, 3)`` uint8 RGB as a PNG; equal pixels give equal bytes."""
     from PIL import Image
 
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(pixels).save(path, format="PNG")
+    with atomic_path(path) as partial:
+        Image.fromarray(pixels).save(partial, format="PNG")
 
 
 def load_font(size: int) -> Any:

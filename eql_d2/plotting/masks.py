@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from eql_d2.errors import DataError
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
 
 def mask_pixels(segmentation: Any, height: int, width: int) -> NDArray[np.uint8] | None:
-    """Decode a segmentation for drawing.
+    """Decode a segmentation for drawing; all of it is checked, since it may come from any file.
 
     Args:
         segmentation: polygons, an RLE dictionary, or nothing. Unlike in annotations, an RLE
@@ -26,23 +24,15 @@ def mask_pixels(segmentation: Any, height: int, width: int) -> NDArray[np.uint8]
         ``(height, width)`` uint8 of 0 and 1, or ``None`` where there is nothing to draw.
 
     Raises:
-        DataError: the RLE is of another size or damaged.
-        ValueError: the polygons are broken.
+        DataError: the segmentation is damaged, or made for an image of another size.
     """
-    from pycocotools import mask
-
     from eql_d2.data import decode_mask
 
     if not segmentation:
         return None
-    if not isinstance(segmentation, Mapping):
-        return decode_mask(segmentation, height, width)
-    if list(segmentation.get("size", ())) != [height, width] or "counts" not in segmentation:
+    try:
+        return decode_mask(segmentation, height, width, may_be_empty=True)
+    except ValueError as error:
         raise DataError(
-            f"a mask must be an RLE with counts and size {[height, width]} (height, width), got "
-            f"size {segmentation.get('size')} and keys {sorted(segmentation)}"
-        )
-    rle = dict(segmentation)
-    if isinstance(rle["counts"], list):
-        rle = mask.frPyObjects(rle, height, width)
-    return np.asarray(mask.decode(rle))
+            f"a mask of an image of size [{height}, {width}] (height, width): {error}"
+        ) from None

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from eql_d2.categories import GROUP_NAMES
 from eql_d2.errors import ResultsError
+from eql_d2.files import read_json
 from eql_d2.plotting.choice import choose_images
 from eql_d2.plotting.images import load_font, read_image, write_png
 from eql_d2.plotting.instances import draw_instances, shorten
@@ -109,18 +109,14 @@ def _read_results(results: str | Path | Results) -> Results:
     source = "the results"
     if isinstance(results, (str, Path)):
         source = str(results)
-        try:
-            results = json.loads(Path(results).read_text("utf-8"))
-        except (OSError, ValueError) as error:
-            raise ResultsError(f"{source} cannot be read as json: {error}") from error
+        results = read_json(results, "results file", ResultsError)
     keys = {"image_id", "category_id", "score", "bbox"}
     wrong = not isinstance(results, Sequence) or any(
         not isinstance(r, Mapping) or not keys <= r.keys() for r in results
     )
     if wrong:
         raise ResultsError(f"{source} must be a list of records with {', '.join(sorted(keys))}")
-    assert not isinstance(results, (str, Path))
-    return results
+    return cast(Results, results)
 
 
 def _truth_panel(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from eql_d2.errors import DataError, UserError
+from eql_d2.files import atomic_text_file, check_output_folder
 from eql_d2.plotting.images import EXTENSIONS, read_image, write_png
 from eql_d2.plotting.instances import draw_instances
 from eql_d2.plotting.masks import mask_pixels
@@ -50,7 +51,8 @@ def list_images(source: str | Path, output_dir: str | Path) -> tuple[Path, list[
         The folder that names are relative to, and the images in the order of their names.
 
     Raises:
-        UserError: nothing there, no image in the folder, or ``output_dir`` is the inputs' folder.
+        UserError: nothing there, no image in the folder, or ``output_dir`` is the inputs' folder
+            or cannot be written to.
     """
     source, output = Path(source), Path(output_dir).resolve()
     if not source.exists():
@@ -58,8 +60,7 @@ def list_images(source: str | Path, output_dir: str | Path) -> tuple[Path, list[
     root = source if source.is_dir() else source.parent
     if output == root.resolve():
         raise UserError(f"--output {output_dir} is the folder of the input; choose another one")
-    if output.exists() and not output.is_dir():
-        raise UserError(f"--output {output_dir} is a file; give a folder")
+    check_output_folder(output_dir, "--output")
     if source.is_file():
         return root, [source]
     found = sorted(
@@ -97,7 +98,6 @@ def predict_images(
         output_dir: folder, made where it does not exist.
     """
     output = Path(output_dir)
-    output.mkdir(parents=True, exist_ok=True)
     summary, content = PredictionSummary(), _coco_header(statistics)
     for number, path in enumerate(images, 1):
         try:
@@ -113,14 +113,9 @@ def predict_images(
         summary.pictures.append(target)
         summary.num_objects += len(detections.scores)
         logger.info("[%d/%d] %s: %d objects", number, len(images), name, len(detections.scores))
-    _write_json(content, output / PREDICTIONS_FILE)
+    with atomic_text_file(output / PREDICTIONS_FILE) as file:
+        json.dump(content, file)
     return summary
-
-
-def _write_json(content: dict[str, Any], path: Path) -> None:
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(json.dumps(content), "utf-8")
-    partial.replace(path)
 
 
 def draw_detections(

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from eql_d2.errors import UserError
+from eql_d2.files import atomic_text_file, check_output_folder
 from eql_d2.plotting.results_table import ResultRow
 
 METRICS = tuple(f"{k}/{n}" for k in ("bbox", "segm") for n in ("AP", "APr", "APc", "APf"))
@@ -40,7 +41,7 @@ def summarise(
 
 def write_summary_csv(rows: Sequence[ResultRow], path: str | Path) -> None:
     """Write :func:`summarise` with the number of runs; undefined cells are empty."""
-    with Path(path).open("w", encoding="utf-8", newline="") as stream:
+    with atomic_text_file(path) as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(["config", "runs", *(c for m in METRICS for c in (m, f"{m} std"))])
         for config, metrics in summarise(rows).items():
@@ -74,11 +75,31 @@ def insert_between_markers(path: str | Path, text: str) -> None:
     """Replace what stands between the lines :data:`BEGIN` and :data:`END` of a file.
 
     Raises:
-        UserError: the file lacks one of them.
+        UserError: the file lacks one of them, or cannot be read or written.
     """
-    path = Path(path)
-    before, begin, rest = path.read_text("utf-8").partition(BEGIN)
+    before, after = _read_around_markers(path)
+    with atomic_text_file(path) as file:
+        file.write(f"{before}{BEGIN}\n{text}\n{END}{after}")
+
+
+def check_markers(path: str | Path) -> None:
+    """Make sure that :func:`insert_between_markers` will work.
+
+    Raises:
+        UserError: it would not.
+    """
+    check_output_folder(Path(path).parent, f"the folder of {path},")
+    _read_around_markers(path)
+
+
+def _read_around_markers(path: str | Path) -> tuple[str, str]:
+    """Return what stands before :data:`BEGIN` and what after :data:`END` in a file."""
+    try:
+        content = Path(path).read_bytes().decode("utf-8")
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read: {error}") from None
+    before, begin, rest = content.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:
         raise UserError(f"{path} lacks the lines {BEGIN} and {END}, between which the table goes")
-    path.write_text(f"{before}{begin}\n{text}\n{end}{after}", "utf-8")
+    return before, after

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -11,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from eql_d2.errors import DataError
+from eql_d2.files import atomic_text_file, read_json
 
 
 @dataclass(frozen=True)
@@ -67,10 +67,8 @@ def _number(text: str | None) -> float | None:
 
 def write_results_csv(rows: Sequence[ResultRow], path: str | Path) -> None:
     """Write a table that :func:`read_results_csv` reads; undefined metrics are empty cells."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     names = list(dict.fromkeys(name for row in rows for name in row.metrics))
-    with path.open("w", encoding="utf-8", newline="") as stream:
+    with atomic_text_file(path) as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(["config", "seed", *names])
         for row in rows:
@@ -98,9 +96,9 @@ def rows_from_runs(runs: Sequence[str | Path]) -> list[ResultRow]:
         if not file.is_file():
             continue
         try:
-            content = json.loads(file.read_text("utf-8"))
+            content = read_json(file, "metrics file")
             metrics = {k: None if v is None else float(v) for k, v in content.items() if "/" in k}
-        except (OSError, ValueError, TypeError, AttributeError) as error:
+        except (ValueError, TypeError, AttributeError) as error:
             raise DataError(f"{file} is no flat json of metrics: {error}") from error
         name = run.resolve().name
         ending = re.search(r"[-_]s(?:eed)?[-_]?(\d+)$", name)

@@ -76,15 +76,41 @@ def broken(path, value):
         (("images", 0, "id"), None, "KeyError 'id'"),
         (("categories", 0, "name"), None, "KeyError 'name'"),
         (("categories", 0, "id"), 4, "category id twice"),
-        (("categories", 0, "id"), "4", "TypeError"),
+        (
+            ("categories", 0, "id"),
+            "4",
+            r"x\.json has a category with the id '4', which is no",
+        ),
+        (("categories", 0, "id"), 90.0, r"with the id 90\.0, which is no whole number"),
+        (("categories", 1, "id"), True, "with the id True, which is no whole number"),
+        (("categories", 0, "id"), None, "KeyError 'id'"),
+        (
+            ("annotations", 0, "category_id"),
+            "90",
+            r"x\.json has an annotation .* '90', which",
+        ),
+        (("annotations", 0, "category_id"), 90.0, r"an annotation with the category_id 90\.0"),
         (("annotations", 0, "image_id"), None, "KeyError 'image_id'"),
         (("annotations", 0, "category_id"), 5, r"1 category ids that it does not list, e.g. \[5\]"),
-        (("annotations", 0, "category_id"), [90], "TypeError"),
+        (("annotations", 0, "category_id"), [90], r"the category_id \[90\]"),
+        (("annotations", 0, "image_id"), [10], "TypeError"),
     ],
 )
 def test_broken_entries_are_data_errors(path, value, message):
     with pytest.raises(DataError, match=message):
         count_annotations(broken(path, value), "x.json")
+
+
+@pytest.mark.parametrize("ids", [["1", "2"], [1.0, 2.0], [True, 5], [None, 2], [[1], 2]])
+def test_ids_that_are_no_whole_numbers_are_data_errors_of_the_file(tmp_path, ids):
+    content = {
+        "images": [{"id": 1}],
+        "categories": [{"id": i, "name": str(i)} for i in ids],
+        "annotations": [{"image_id": 1, "category_id": ids[0]}],
+    }
+    (tmp_path / "mine.json").write_text(json.dumps(content))
+    with pytest.raises(DataError, match=r"mine\.json .* which is no whole number"):
+        CategoryStatistics.from_json(tmp_path / "mine.json")
 
 
 def test_real_coco_annotations(shared_data):

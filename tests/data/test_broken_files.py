@@ -10,6 +10,7 @@ import pytest
 from eql_d2.categories import CategoryStatistics
 from eql_d2.data import decode_mask, load_detection_data
 from eql_d2.errors import DataError
+from eql_d2.evaluation import evaluate
 
 NUMBERS = (0, -1, 1, 3.5, 10**30, -(10**400), math.nan, math.inf, -math.inf, 1e308)
 VALUES = (None, True, False, "", "text", "7", "\0", "\ud800", [], {}, {"id": {}})
@@ -138,6 +139,9 @@ def test_mutated_files_end_in_a_data_error_or_in_sound_data(tmp_path, mutations,
             outcomes["refused"] += 1
             continue
         check_sound(data)
+        evaluate(path, [], iou_types=["bbox"], groups=data.statistics.groups)  # does not raise
+        if data.has_masks:
+            evaluate(path, [], iou_types=["segm"], groups=data.statistics.groups)
         kept = sum(len(image.instances) for image in data.images)
         warned = any("left out" in r.getMessage() for r in caplog.records)
         assert warned or kept >= len(value["annotations"])

@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from eql_d2.data.image_paths import ImageFinder
+from eql_d2.errors import DataError
 
 V1 = {"coco_url": "http://images.cocodataset.org/train2017/000000000009.jpg"}
 V05 = {
@@ -84,3 +85,56 @@ def test_each_folder_is_listed_once(tmp_path, monkeypatch):
     for i in range(20):
         assert finder.find({"coco_url": f"http://host/train2017/{i}.jpg"})[1]
     assert calls == [str(tmp_path / "train2017")]
+
+
+@pytest.mark.parametrize(
+    ("image", "place"),
+    [
+        ({"file_name": "train\\b.jpg"}, "train/b.jpg"),
+        ({"file_name": "train\\b.jpg"}, "b.jpg"),
+        ({"file_name": "train\\b.jpg"}, "train\\b.jpg"),
+        ({"coco_url": "http://host/train/b.jpg?x=1&y=a/b"}, "train/b.jpg"),
+        ({"coco_url": "http://host/train/b.jpg?x=1#top"}, "b.jpg"),
+        ({"file_name": "http://host/some/train/b.jpg?x=1"}, "train/b.jpg"),
+        ({"file_name": "http://host/train/b.jpg"}, "b.jpg"),
+        ({"file_name": "http://host/b.jpg"}, "b.jpg"),
+        ({"file_name": "what?.jpg#1"}, "what?.jpg#1"),
+        ({"coco_url": "http://[broken/train/b.jpg"}, "train/b.jpg"),
+    ],
+)
+def test_names_of_windows_and_of_the_web(tmp_path, image, place):
+    touch(tmp_path, place)
+    assert ImageFinder(tmp_path).find(image) == (tmp_path / place, True)
+
+
+def test_a_link_to_nothing_is_no_image_and_one_to_an_image_is(tmp_path):
+    touch(tmp_path, "real/a.jpg")
+    (tmp_path / "broken.jpg").symlink_to(tmp_path / "gone.jpg")
+    (tmp_path / "sound.jpg").symlink_to(tmp_path / "real" / "a.jpg")
+    finder = ImageFinder(tmp_path)
+    assert finder.find({"file_name": "broken.jpg"}) == (tmp_path / "broken.jpg", False)
+    assert finder.find({"file_name": "sound.jpg"}) == (tmp_path / "sound.jpg", True)
+
+
+def with_names(content, *names):
+    content["images"] = [
+        {"id": i, "height": 10, "width": 20, **name}
+        for i, name in zip((7, 5, 600), names, strict=True)
+    ]
+    return content
+
+
+def test_two_images_of_different_names_may_not_be_one_file(content, load, tmp_path):
+    names = [{"file_name": f"{folder}/b.jpg"} for folder in ("x", "y")] + [{"file_name": "c.jpg"}]
+    touch(tmp_path, "b.jpg", "c.jpg")
+    value = with_names(content(), *names)
+    with pytest.raises(DataError, match="two images with different names: images 7 and 5 are both"):
+        load(value, check_images=True)
+    touch(tmp_path, "x/b.jpg")
+    assert len(load(value, check_images=True).images) == 3
+
+
+def test_one_image_may_be_listed_twice(content, load, tmp_path):
+    touch(tmp_path, "x/b.jpg")
+    data = load(with_names(content(), *[{"file_name": "x/b.jpg"}] * 3), check_images=True)
+    assert {image.path for image in data.images} == {str(tmp_path / "x" / "b.jpg")}

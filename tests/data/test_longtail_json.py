@@ -6,8 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eql_d2.data import check_content, load_detection_data, longtail_content, split_images
-from eql_d2.errors import ConfigError
+from eql_d2.data import (
+    check_content,
+    load_detection_data,
+    longtail_content,
+    split_images,
+    usable_content,
+)
+from eql_d2.errors import ConfigError, DataError
 
 
 def statistics_of(value):
@@ -56,7 +62,7 @@ def test_what_is_present_is_never_negative_and_all_else_is(shared_data):
 
 def test_converting_twice_changes_nothing_more(content):
     once = longtail_content(content(), statistics_of(content()))
-    once["images"] = [i for i in once["images"] if not i["not_exhaustive_category_ids"]]
+    assert any(image["not_exhaustive_category_ids"] for image in once["images"])
     assert longtail_content(once, statistics_of(content()))["images"] == once["images"]
 
 
@@ -119,3 +125,48 @@ def test_real_lvis_keeps_its_categories(shared_data):
     converted = longtail_content(value, training)
     carried = [(c["image_count"], c["instance_count"]) for c in value["categories"]]
     assert [(c["image_count"], c["instance_count"]) for c in converted["categories"]] == carried
+
+
+@pytest.fixture
+def damaged(content):
+    """Annotations 1 (box) and 3 (mask) cannot be used, of 2 one of two polygons."""
+    value = content()
+    value["annotations"][0]["bbox"] = [float("nan"), 2, 6, 6]
+    value["annotations"][1]["segmentation"] = [[1, 2], [2, 2, 8, 2, 8, 8]]
+    value["annotations"][2]["segmentation"] = [[1, 2, 3]]
+    value["annotations"].append(dict(value["annotations"][3], id=99, image_id=1234))
+    return value
+
+
+def test_only_what_training_keeps_is_kept(damaged, caplog):
+    before = copy.deepcopy(damaged)
+    usable = usable_content(damaged, "x.json")
+    assert str(damaged) == str(before)  # NaN differs from itself
+    assert [a["id"] for a in usable["annotations"]] == [2, 4, 5]
+    assert usable["annotations"][0]["segmentation"] == [[2, 2, 8, 2, 8, 8]]
+    assert usable["annotations"][1:] == damaged["annotations"][3:5]
+    assert "left out: 1 x annotation with a bbox" in caplog.text
+    assert statistics_of(usable) == statistics_of(damaged)
+
+
+def test_what_was_left_out_is_neither_counted_nor_called_absent(damaged):
+    usable = usable_content(damaged, "x.json")
+    converted = longtail_content(usable, statistics_of(usable))
+    assert "NaN" not in json.dumps(converted)
+    counts = {c["id"]: (c["image_count"], c["instance_count"]) for c in converted["categories"]}
+    assert counts == {90: (2, 2), 3: (0, 0)}
+    images = {image["id"]: image for image in converted["images"]}
+    assert images[5]["not_exhaustive_category_ids"] == [3, 90]
+    assert images[5]["neg_category_ids"] == []
+    assert images[600]["not_exhaustive_category_ids"] == []
+
+
+def test_sound_content_stays_the_same(content):
+    assert usable_content(content(), "x.json") == content()
+
+
+def test_content_that_stops_training_stops_here(content):
+    value = content()
+    value["annotations"][0]["category_id"] = 4
+    with pytest.raises(DataError, match=r"x\.json cannot be used as it is"):
+        usable_content(value, "x.json")

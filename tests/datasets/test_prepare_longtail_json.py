@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from eql_d2.data import load_detection_data
-from eql_d2.errors import ConfigError, DataError
+from eql_d2.errors import ConfigError, DataError, UserError
 
 SCRIPT = Path(__file__).resolve().parents[2] / "datasets" / "prepare_longtail_json.py"
 
@@ -66,9 +66,26 @@ def test_what_exists_is_not_replaced_unless_told(main, coco, tmp_path):
     assert os.listdir(tmp_path) == [path.name]
 
 
+def test_no_file_is_written_where_one_of_them_exists(main, coco, tmp_path):
+    (tmp_path / "instances_test.json").write_text("mine")
+    with pytest.raises(DataError, match=r"instances_test\.json exists"):
+        main([str(coco), "--output", str(tmp_path), "--test-fraction", "0.2"])
+    assert os.listdir(tmp_path) == ["instances_test.json"]
+
+
+def test_unusable_annotations_are_not_copied_out(main, coco, tmp_path):
+    content = json.loads(coco.read_text())
+    content["annotations"][0]["bbox"][2] = float("nan")
+    (tmp_path / "mine.json").write_text(json.dumps(content))
+    assert main([str(tmp_path / "mine.json"), "--output", str(tmp_path)]) == 0
+    text = (tmp_path / "mine_longtail.json").read_text()
+    assert "NaN" not in text
+    assert sum(c["instance_count"] for c in json.loads(text)["categories"]) == 928
+
+
 def test_a_place_that_cannot_be_written_is_an_error(main, coco, tmp_path):
     (tmp_path / "file").write_text("x")
-    with pytest.raises(DataError, match="cannot be written"):
+    with pytest.raises(UserError, match="file is a file; give a folder"):
         main([str(coco), "--output", str(tmp_path / "file")])
 
 
@@ -84,5 +101,5 @@ def test_the_users_mistakes_end_with_exit_code_2_and_without_traceback(tmp_path)
         command, check=False, capture_output=True, text=True, timeout=120, cwd=tmp_path
     )
     assert done.returncode == 2
-    assert "broken.json is cut off" in done.stderr
+    assert "broken.json is not valid json (it is cut off" in done.stderr
     assert "Traceback" not in done.stderr

@@ -202,3 +202,34 @@ def test_finding_ids():
     index, known = find_ids(np.zeros(0, int), np.array([1, 2]))
     assert not known.any()
     assert len(index) == 2
+
+
+@pytest.mark.parametrize("box", [[1, 2, 3], [1, 2, -3, 4], [0, 0, float("nan"), 1], "box", None])
+def test_objects_without_a_usable_box_are_left_out_and_counted(box, annotations, caplog):
+    annotations["annotations"][0]["bbox"] = box
+    truth = read(annotations)
+    assert len(truth.boxes) == 1
+    assert "1 of 2 annotations have no usable bbox; left out" in caplog.text
+    annotations["annotations"][1]["bbox"] = box
+    with pytest.raises(DataError, match="2 of 2 annotations: 'bbox' is not"):
+        read(annotations)
+
+
+@pytest.mark.parametrize("area", [None, float("nan"), "11.5", True])
+def test_an_area_that_is_no_number_is_that_of_the_box(area, annotations):
+    annotations["annotations"][1]["area"] = area
+    assert sorted(read(annotations).areas.tolist()) == [11.5, 81.0]
+
+
+def test_a_missing_segmentation_is_ignored_for_masks_unless_all_are_missing(annotations, caplog):
+    del annotations["annotations"][0]["segmentation"]
+    assert read(annotations).without_mask.sum() == 1
+    assert "1 of 2 annotations have no usable segmentation" in caplog.text
+    del annotations["annotations"][1]["segmentation"]
+    with pytest.raises(DataError, match="2 of 2 annotations: no 'segmentation'"):
+        read(annotations)
+
+
+def test_incomplete_groups_do_not_matter_where_others_are_given(annotations):
+    annotations["categories"][0]["frequency"] = "rare"
+    assert read_ground_truth(annotations, need_masks=False, need_groups=False).groups is None

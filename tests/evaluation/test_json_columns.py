@@ -120,7 +120,11 @@ def test_integers(values, expected, problems):
     assert array.tolist() == expected
 
 
-@pytest.mark.parametrize("bad", [None, "3", 1.5, True, [3], 2**63, float("inf"), {}])
+def test_integers_that_nobody_uses_as_ids_are_kept_apart_from_those_in_use(problems):
+    assert integer_column([3, 2**63, -(10**400)], "id", problems).tolist() == [3, 2**62, -(2**62)]
+
+
+@pytest.mark.parametrize("bad", [None, "3", 1.5, True, [3], float("inf"), {}])
 def test_no_integers(bad, problems):
     assert integer_column([bad], "id", problems) is None
     assert integer_column([1, 2, bad], "key", problems) is None

@@ -8,7 +8,12 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from eql_d2.losses import EqualizationLoss, SigmoidCrossEntropyLoss, equalization_loss
+from eql_d2.losses import (
+    EqualizationLoss,
+    SigmoidCrossEntropyLoss,
+    SoftmaxEqualizationLoss,
+    equalization_loss,
+)
 from eql_d2.losses.benchmark import dense_equalization_loss
 
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-5}
@@ -220,6 +225,19 @@ def test_wrong_mask_is_named(make_batch, mask, error, match):
     logits, labels, _ = make_batch()
     with pytest.raises(error, match=match):
         equalization_loss(logits, labels, mask)
+
+
+@pytest.mark.parametrize("value", [2.0, -1.0, 1.125, float("nan"), float("inf")])
+@pytest.mark.parametrize("loss", [EqualizationLoss, SoftmaxEqualizationLoss])
+def test_module_refuses_weights_that_are_no_shares(loss, value):
+    with pytest.raises(ValueError, match=rf"in \[0, 1\], got {value} for category 1"):
+        loss(torch.tensor([1.0, value]))
+
+
+@pytest.mark.parametrize("loss", [EqualizationLoss, SoftmaxEqualizationLoss])
+def test_module_takes_every_share_and_a_mask_without_values(loss):
+    assert loss(torch.tensor([0.0, 0.5, 1.0])).tail_mask[1] == 0.5
+    assert loss(torch.ones(2, device="meta")).tail_mask.is_meta
 
 
 def test_module_refuses_a_mask_that_is_no_vector():

@@ -39,8 +39,11 @@ def test_contract(name):
     loss.init_classifier(linear)
     logits = linear(torch.randn(6, 3))
     labels = torch.tensor([0, 1, 2, 3, 4, 4])
+    torch.manual_seed(0)
     value = loss(logits, labels)
     assert value.shape == ()
+    torch.manual_seed(0)
+    assert torch.equal(loss.value(logits, labels), value)
     value.backward()
     assert linear.weight.grad.abs().sum() > 0
     scores = loss.scores(logits)

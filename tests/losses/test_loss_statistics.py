@@ -110,6 +110,43 @@ def test_stays_out_of_the_graph_and_touches_no_gradient(dtype):
         assert not value.requires_grad
 
 
+class CountingLoss(SigmoidCrossEntropyLoss):
+    """A loss with state, as those that balance by what they have seen."""
+
+    def __init__(self):
+        super().__init__(2)
+        self.register_buffer("seen", torch.zeros(3))
+
+    def forward(self, logits, labels):
+        if self.training:
+            self.seen += torch.bincount(labels, minlength=3)
+        return super().forward(logits, labels)
+
+
+def test_state_of_the_loss_moves_in_training_and_not_for_statistics():
+    loss, labels = CountingLoss(), torch.tensor([0, 1, 2, 2, 1])
+    logits = torch.randn(5, 2)
+    statistics = floats(classification_statistics(loss, logits, labels, TAIL))
+    assert loss.training
+    assert loss.seen.tolist() == [0, 0, 0]
+    plain = classification_statistics(SigmoidCrossEntropyLoss(2), logits, labels, TAIL)
+    assert statistics == floats(plain)
+    assert loss(logits, labels) == loss.value(logits, labels)
+    assert loss.seen.tolist() == [1, 2, 2]
+    loss.eval()(logits, labels)
+    assert loss.seen.tolist() == [1, 2, 2]
+
+
+def test_random_loss_is_described_as_it_trains():
+    """In evaluation mode SEQL is plain cross-entropy, whose gradients are others."""
+    loss = SoftmaxEqualizationLoss(TAIL, gamma=1.0)
+    logits, labels = torch.zeros(4, 3), torch.tensor([0, 1, 1, 2])
+    statistics = floats(classification_statistics(loss, logits, labels, TAIL))
+    assert statistics["tail_positive_gradient_share"] == pytest.approx(1)
+    plain = floats(classification_statistics(loss.eval(), logits, labels, TAIL))
+    assert plain["tail_positive_gradient_share"] == pytest.approx(2 / 5)
+
+
 def test_random_loss_leaves_the_global_generator_where_it_was():
     loss = SoftmaxEqualizationLoss(TAIL, gamma=0.5)
     logits, labels = torch.randn(5, 3), torch.tensor([0, 1, 2, 2, 1])

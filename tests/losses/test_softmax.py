@@ -5,7 +5,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from eql_d2.losses import SoftmaxCrossEntropyLoss
+from eql_d2.losses import (
+    SoftmaxCrossEntropyLoss,
+    SoftmaxEqualizationLoss,
+    softmax_equalization_loss,
+)
 
 
 def test_detection_has_a_background_logit_and_takes_the_mean(make_batch):
@@ -67,6 +71,18 @@ def test_loss_by_category_is_counted_at_the_labels():
         parts, torch.stack([terms[::2].sum(), terms[0] * 0, terms[1::2].sum()])
     )
     torch.testing.assert_close(parts.sum(), loss(logits, labels))
+
+
+@pytest.mark.parametrize("value", [-1, 8])
+def test_labels_out_of_range_are_named(value):
+    """The last logit is the background's, so 7 = K is the highest label."""
+    logits, labels = torch.zeros(3, 8), torch.tensor([0, value, 7])
+    tail = torch.zeros(8, dtype=torch.bool)
+    losses = (SoftmaxCrossEntropyLoss(7), SoftmaxEqualizationLoss(tail[:7]))
+    functions = [lambda z, y: softmax_equalization_loss(z, y, tail)]
+    for call in (*losses, *(loss.loss_by_category for loss in losses), *functions):
+        with pytest.raises(ValueError, match=rf"labels must be in 0..7 with 8 .*, got {value}"):
+            call(logits, labels)
 
 
 def test_logits_of_another_width_are_named():

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from eql_d2.errors import ConfigError
-from eql_d2.losses import THRESHOLD_FUNCTIONS, threshold
+from eql_d2.losses import THRESHOLD_FUNCTIONS, THRESHOLD_PARAMETERS, threshold
 
 FRACTION = torch.tensor([0.0, 1e-4, 1.77e-3, 2.5e-3, 0.5], dtype=torch.float64)
 
@@ -34,6 +34,15 @@ def test_gompertz_decay():
     assert values.tolist() == pytest.approx(expected, abs=1e-15)
     other = threshold("gompertz", FRACTION, 0.0, [0.5, 1, 0])
     assert other.tolist() == pytest.approx([1 - 0.5 * math.exp(-1)] * 5)
+
+
+def test_parameters_are_those_of_the_functions():
+    assert THRESHOLD_PARAMETERS == {
+        "step": (),
+        "exponential": ("a", "n"),
+        "gompertz": ("a", "b", "c"),
+    }
+    assert tuple(THRESHOLD_PARAMETERS) == THRESHOLD_FUNCTIONS
 
 
 @pytest.mark.parametrize("name", THRESHOLD_FUNCTIONS)

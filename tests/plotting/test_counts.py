@@ -58,6 +58,21 @@ def test_the_lambda_line_moves_with_lambda(tmp_path):
     assert rows[1] < rows[0] - 50
 
 
+@pytest.mark.parametrize(
+    ("lambda_", "words"),
+    [
+        (1e-4, "lambda 0.0001 = 0.1 images, below the axis"),
+        (0.9, "lambda 0.9 = 900 images, above the axis"),
+        (0.0005, "lambda 0.0005 = 0.5 images"),
+        (0.06, "lambda 0.06 = 60 images"),
+    ],
+)
+def test_a_lambda_outside_of_the_axis_is_told(tmp_path, lambda_, words):
+    plot_category_counts(statistics([40, 20, 1]), lambda_, tmp_path / "a.svg")
+    # Matplotlib writes each text of an SVG as a comment beside its glyphs.
+    assert f"<!-- {words} -->" in (tmp_path / "a.svg").read_text("utf-8")
+
+
 def test_title_says_the_tail_and_what_is_empty():
     title = _title(statistics([900, 90, 9, 1, 0]), 0.0095)
     assert title == (

@@ -85,7 +85,8 @@ def test_ground_truth_left_and_predictions_right(data, tmp_path):
 
 def test_results_from_a_file_equal_results_in_memory(data, tmp_path):
     results = [record(1), record(2, 30, 0.4)]
-    (tmp_path / "results.json").write_text(json.dumps(results))
+    # With the byte order mark that some editors leave.
+    (tmp_path / "results.json").write_text(json.dumps(results), "utf-8-sig")
     from_file = save_prediction_pictures(data, tmp_path / "results.json", tmp_path / "a", 3)
     from_memory = save_prediction_pictures(data, results, tmp_path / "b", 3)
     assert len(from_file) == len(from_memory) == 3
@@ -150,7 +151,7 @@ def test_wrong_results_are_named(data, tmp_path, results, message):
 @pytest.mark.parametrize("text", ["", "[{", "no json"])
 def test_damaged_results_file(data, tmp_path, text):
     (tmp_path / "results.json").write_text(text)
-    with pytest.raises(ResultsError, match=r"results\.json cannot be read as json"):
+    with pytest.raises(ResultsError, match=r"results\.json is not valid json"):
         save_prediction_pictures(data, tmp_path / "results.json", tmp_path / "out", 1)
 
 

@@ -52,5 +52,24 @@ def test_wrong_run_lengths_are_named(change):
 
 
 def test_broken_polygons_are_named():
-    with pytest.raises(ValueError, match="cannot decode"):
+    with pytest.raises(DataError, match=r"size \[30, 40\].* cannot decode"):
         mask_pixels([[1, 2, 3, 4]], 30, 40)
+
+
+@pytest.mark.parametrize(
+    ("counts", "message"),
+    [
+        ("zz", "counts contain 'z'"),
+        ("Q2", "do not add up"),
+        ("P", "cut off"),
+        ([600, 601], "do not add up"),
+        ([-1, 1201], "not lengths of runs"),
+        ("", "do not add up"),
+    ],
+)
+def test_damaged_counts_never_reach_the_decoder_in_c(monkeypatch, counts, message):
+    # pycocotools reads and writes out of bounds with them, which mostly goes unnoticed.
+    monkeypatch.setattr(mask_api, "decode", lambda *_: pytest.fail("decoded"))
+    monkeypatch.setattr(mask_api, "frPyObjects", lambda *_: pytest.fail("converted"))
+    with pytest.raises(DataError, match=message):
+        mask_pixels({"size": [30, 40], "counts": counts}, 30, 40)

@@ -21,7 +21,7 @@ def test_prints_a_table_and_writes_json(tmp_path):
     quick = ["--sizes", "64x32", "16x8", "--repetitions", "2", "--no-compile", "--threads", "1"]
     done = run(*quick, "--device", "cpu", "--seed", "3", "--json", str(out))
     assert done.returncode == 0, done.stderr
-    assert "(64, 32) bfloat16" in done.stdout
+    assert "64 x 32 bfloat16" in done.stdout
     assert done.stdout.count("ours, eager") == 4
     assert "repetition 2/2" in done.stderr
     assert "profiler" not in done.stderr

@@ -79,6 +79,15 @@ def test_nothing_to_draw(tool, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_an_output_that_cannot_be_written_is_told_first(tool, tmp_path, monkeypatch):
+    run = make_run(tmp_path / "eql_seed0")
+    (tmp_path / "out").write_text("a file")
+    monkeypatch.setattr(tool, "plot_loss_curves", lambda *_: pytest.fail("was drawn"))
+    for source in (["--runs", run], ["--csv", "any.csv"]):
+        with pytest.raises(UserError, match=r"--output .*out: .*out is a file; give a folder"):
+            tool.main([*source, "--output", str(tmp_path / "out")])
+
+
 def test_exit_code_2_with_a_message(tool, tmp_path, capsys):
     with pytest.raises(SystemExit) as error:
         tool.run_tool(lambda: tool.main(["--runs", str(tmp_path / "gone"), "--output", "out"]))

@@ -24,15 +24,15 @@ def tool():
 
 @pytest.fixture
 def calls(tool, monkeypatch):
-    """Commands that would train; each leaves metrics, or fails when its seed is 13."""
+    """Commands that would train; each leaves metrics, or fails when its seed is 13 or 14."""
     calls = []
 
     def stub(command, **_options):
         calls.append(command)
         overrides = dict(zip(command[-4::2], command[-3::2], strict=True))
         run, seed = Path(overrides["OUTPUT_DIR"]), int(overrides["SEED"])
-        if seed == 13:
-            return SimpleNamespace(returncode=2)
+        if seed in (13, 14):
+            return SimpleNamespace(returncode=15 - seed)
         metrics = {"bbox/AP": 10.0 + seed, "bbox/APr": None}
         (run / "metrics.json").write_text(json.dumps(metrics))
         (run / "config.yaml").write_text(f"SEED: {seed}\n")
@@ -87,6 +87,56 @@ def test_a_failed_run_stops_with_its_log(tool, calls, config, tmp_path):
     with pytest.raises(UserError, match=r"one_seed13 ended with code 2.*log\.txt"):
         tool.main(arguments(config, tmp_path, "--seeds", "0", "13"))
     assert (tmp_path / "out/runs.csv").is_file()
+
+
+def test_a_fault_of_ours_stays_one(tool, calls, config, tmp_path):
+    with pytest.raises(RuntimeError, match=r"one_seed14 ended with code 1.*log\.txt") as caught:
+        tool.main(arguments(config, tmp_path, "--seeds", "14"))
+    assert not isinstance(caught.value, UserError)
+
+
+def test_runs_that_would_share_a_folder_are_refused(tool, calls, config, tmp_path):
+    other = tmp_path / "other" / "one.yaml"
+    other.parent.mkdir()
+    other.write_text("SOLVER: {MAX_ITER: 6}\n")
+    configs = ["--configs", str(config), str(other), "--output-dir", str(tmp_path / "out")]
+    with pytest.raises(UserError, match=r"--configs .*: one stands twice"):
+        tool.main(configs)
+    with pytest.raises(UserError, match="--seeds: 0 stands twice"):
+        tool.main(arguments(config, tmp_path, "--seeds", "0", "1", "0"))
+    assert calls == []
+
+
+@pytest.mark.parametrize(
+    ("readme", "message"),
+    [("text without markers", "lacks the lines"), (None, "cannot be read")],
+)
+def test_a_readme_that_cannot_take_the_table_is_told_before_training(
+    tool, calls, config, tmp_path, readme, message
+):
+    path = tmp_path / "README.md"
+    if readme:
+        path.write_text(readme)
+    with pytest.raises(UserError, match=message):
+        tool.main(arguments(config, tmp_path, "--readme", str(path)))
+    assert calls == []
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_output_that_cannot_be_written_is_told_before_training(tool, calls, config, tmp_path):
+    (tmp_path / "out").write_text("a file")
+    with pytest.raises(UserError, match=r"--output-dir .*out: .*out is a file; give a folder"):
+        tool.main(arguments(config, tmp_path))
+    assert calls == []
+
+
+def test_every_configuration_is_read_before_the_first_is_trained(tool, calls, config, tmp_path):
+    other = tmp_path / "other.yaml"
+    other.write_text("SOLVER: {NO_KEY: 6}\n")
+    configs = ["--configs", str(config), str(other), "--output-dir", str(tmp_path / "out")]
+    with pytest.raises(UserError, match=r"SOLVER\.NO_KEY"):
+        tool.main(configs)
+    assert calls == []
 
 
 def test_the_table_goes_into_a_readme(tool, calls, config, tmp_path):

@@ -95,6 +95,34 @@ def test_wrong_flags(tool, dataset):
         tool.main(arguments(dataset, "--tail-ratio", "1.5"))
 
 
+def groups(dataset):
+    with (dataset.parent / "out" / "categories.csv").open(newline="") as stream:
+        return {row["name"]: row["group"] for row in csv.DictReader(stream)}
+
+
+def test_groups_are_formed_as_told_in_table_and_pictures(tool, dataset, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(
+        tool, "save_ground_truth_pictures", lambda *_, groups: drawn.append(groups) or []
+    )
+    tool.main(arguments(dataset))
+    assert groups(dataset) == {"fork": "r", "cup": "c", "awl": "r"}
+    tool.main(arguments(dataset, "--rare-max", "1", "--common-max", "10"))
+    assert groups(dataset) == {"fork": "c", "cup": "f", "awl": "r"}
+    tool.main(arguments(dataset, "--group-mode", "quantiles"))
+    assert groups(dataset) == {"fork": "c", "cup": "f", "awl": "r"}
+    assert drawn == [("r", "c", "r"), ("c", "f", "r"), ("c", "f", "r")]
+    with pytest.raises(UserError, match="quantiles are always thirds"):
+        tool.main(arguments(dataset, "--group-mode", "quantiles", "--rare-max", "3"))
+
+
+def test_an_output_that_cannot_be_written_is_told_first(tool, dataset, monkeypatch):
+    (dataset.parent / "out").write_text("a file")
+    monkeypatch.setattr(tool, "load_detection_data", lambda *_, **__: pytest.fail("was read"))
+    with pytest.raises(UserError, match=r"--output .*out: .*out is a file; give a folder"):
+        tool.main(arguments(dataset))
+
+
 def test_exit_code_2_with_a_message(tool, dataset, capsys):
     dataset.write_text("{")
     with pytest.raises(SystemExit) as error:

@@ -9,6 +9,7 @@ import os
 import shutil
 import time
 import uuid
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -50,12 +51,12 @@ def generate_longtail_shapes(
     frequent. Equal parameters give equal bytes (with the same versions of NumPy and Pillow).
 
     A set is written to a hidden folder beside ``directory`` and renamed when it is whole; it is
-    recognised by its parameters and a checksum over all its files. One that was damaged is made
-    again.
+    recognised by its parameters and a checksum over its files. One that was damaged is made again,
+    unless the folder also holds files of others, which are never touched.
 
     Args:
         directory: folder of the set.
-        num_categories: K.
+        num_categories: K; the other parameters are those of :class:`~.plan.Parameters`.
         num_train_images: training images.
         num_test_images: test images.
         image_size: side of the square images, pixels.
@@ -69,21 +70,25 @@ def generate_longtail_shapes(
         DataError: ``directory`` holds something else, or cannot be written.
     """
     sizes = (num_categories, num_train_images, num_test_images, image_size)
-    parameters = Parameters(*sizes, seed)
     directory = Path(directory)
-    if not _is_there(directory, parameters):
-        _publish(directory, parameters)
+    _make(directory.resolve(), Parameters(*sizes, seed))
     train, test = (directory / split for split in SPLITS)
     return train.with_suffix(".json"), train, test.with_suffix(".json"), test
 
 
-def _publish(directory: Path, parameters: Parameters) -> None:
-    """Write the set beside its place and rename it; another process may be faster."""
+def _make(directory: Path, parameters: Parameters) -> None:
+    """Make the set unless it is there."""
+    if _is_there(directory, parameters):
+        return
+    if (directory / RECORD).exists():
+        logger.warning("%s was changed or damaged since it was made; it is made again", directory)
     start = time.monotonic()
     hidden = directory.parent / f".{directory.name}.{uuid.uuid4().hex}"
     try:
         hidden.mkdir(parents=True)
         _write(hidden, parameters)
+        if _is_there(directory, parameters):  # another process was faster, and may read it already
+            return
         if (directory / RECORD).exists():
             damaged = hidden.with_name(f"{hidden.name}.damaged")
             directory.rename(damaged)
@@ -101,7 +106,8 @@ def _is_there(directory: Path, parameters: Parameters) -> bool:
     """Return whether the set is there and whole; False where nothing is, or where it is damaged.
 
     Raises:
-        DataError: the folder holds something else, which is never overwritten.
+        DataError: the folder holds something else, or the damaged set holds files that are not its
+            own; neither is ever overwritten.
     """
     if not directory.exists():
         return False
@@ -123,10 +129,42 @@ def _is_there(directory: Path, parameters: Parameters) -> bool:
         raise DataError(
             f"{directory} holds a longtail_shapes set with {', '.join(differing)}. {mend}"
         )
-    if _checksum(directory) == checksum:
+    files = _files(parameters)
+    if _checksum(directory, files) == checksum:
         return True
-    logger.warning("%s was changed or damaged since it was made; it is made again", directory)
+    strange = _strange_files(directory, files)
+    if strange:
+        raise DataError(
+            f"the longtail_shapes set in {directory} was changed or damaged since it was made, and "
+            f"cannot be made again because the folder also holds {len(strange)} files of yours, "
+            f"such as {strange[0]}; move them elsewhere"
+        )
     return False
+
+
+def _files(parameters: Parameters) -> list[str]:
+    """Return the names of the set's files below its folder, without the record."""
+    numbers = (parameters.num_train_images, parameters.num_test_images)
+    names = sorted(f"{split}.json" for split in SPLITS)
+    for split, number in zip(SPLITS, numbers, strict=True):
+        names += sorted(f"{split}/{_image_name(index)}" for index in range(number))
+    return names
+
+
+def _image_name(index: int) -> str:
+    return f"{index + 1:06}.png"
+
+
+def _strange_files(directory: Path, files: Sequence[str]) -> list[str]:
+    """Return what the folder holds besides the set: files, and folders or links for the set's."""
+    own = {*files, RECORD}
+    found = []
+    for folder, folders, names in os.walk(directory):
+        place = Path(folder)
+        links = [name for name in folders if (place / name).is_symlink()]
+        inside = [(place / name).relative_to(directory).as_posix() for name in (*names, *links)]
+        found += [name for name in inside if name not in own]
+    return sorted(found)
 
 
 def _record(parameters: Parameters) -> dict[str, Any]:
@@ -145,12 +183,12 @@ def _write(directory: Path, parameters: Parameters) -> None:
         for index, present in enumerate(assign_images(counts, number, order)):
             rng = np.random.default_rng([parameters.seed, SPLITS.index(split), index])
             image, painted = paint_scene(present, categories, parameters.image_size, rng)
-            name = f"{index + 1:06}.png"
+            name = _image_name(index)
             _write_png(directory / split / name, image)
             builder.add(name, parameters.image_size, painted, rng)
         content = builder.content(parameters, dict(enumerate(train)))
         _write_json(directory / f"{split}.json", content)
-    record = {"made_with": _record(parameters), "sha256": _checksum(directory)}
+    record = {"made_with": _record(parameters), "sha256": _checksum(directory, _files(parameters))}
     _write_json(directory / RECORD, record)
 
 
@@ -164,13 +202,11 @@ def _write_png(path: Path, image: np.ndarray[Any, Any]) -> None:
     Image.fromarray(image).save(path, compress_level=3)
 
 
-def _checksum(directory: Path) -> str:
-    """Hash names and bytes of all files but the record itself."""
+def _checksum(directory: Path, files: Sequence[str]) -> str:
+    """Hash names and bytes of the files; one that is missing is left out."""
     digest = hashlib.sha256()
-    for folder in (directory, *(directory / split for split in SPLITS)):
-        names = sorted(os.listdir(folder)) if folder.is_dir() else []
-        for path in (folder / name for name in names if name != RECORD):
-            if path.is_file():
-                digest.update(path.relative_to(directory).as_posix().encode() + b"\0")
-                digest.update(hashlib.sha256(path.read_bytes()).digest())
+    for name in files:
+        path = directory / name
+        if path.is_file():
+            digest.update(name.encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()

@@ -10,8 +10,9 @@ from eql_d2.checkpoint import METADATA_KEY
 from eql_d2.engines.d2.compat import DetectionCheckpointer
 from eql_d2.errors import UserError
 
-# What only a trained detector has: ImageNet weights rightly lack these parts.
-HEAD_PREFIXES = ("roi_heads.", "proposal_generator.")
+# Counts of batches that batch normalisation has seen: no model reads them here, and converted
+# weights lack them.
+UNREAD = "num_batches_tracked"
 
 
 class Checkpointer(DetectionCheckpointer):
@@ -74,13 +75,14 @@ def _problems(incompatible: Any) -> list[str]:
     missing = [
         name
         for name in incompatible.missing_keys
-        if name.startswith(HEAD_PREFIXES) and name not in reported
+        if not name.endswith(UNREAD) and name not in reported
     ]
     if missing:
         problems.append(f"{len(missing)} parameters are not in the weights (first: {missing[0]})")
     if problems:
         problems.append(
             "these weights were trained with another configuration; check MODEL.EQL.LOSS.NAME "
-            "(which decides the classifier's width), the number of categories and the mask head"
+            "(which decides the classifier's width), the number of categories, the mask head and "
+            "MODEL.RESNETS.DEPTH"
         )
     return problems

@@ -39,11 +39,12 @@ try:
         build_detection_test_loader,
         build_detection_train_loader,
     )
+    from detectron2.data.detection_utils import SizeMismatchError, read_image
     from detectron2.data.samplers import RepeatFactorTrainingSampler, TrainingSampler
     from detectron2.data.transforms import ResizeShortestEdge
     from detectron2.engine import DefaultTrainer, HookBase, TrainerBase, hooks
     from detectron2.evaluation import DatasetEvaluator, inference_on_dataset
-    from detectron2.layers import ShapeSpec, cat
+    from detectron2.layers import ShapeSpec, cat, paste_masks_in_image
     from detectron2.modeling import (
         ROI_HEADS_REGISTRY,
         FastRCNNOutputLayers,
@@ -51,7 +52,11 @@ try:
         build_model,
     )
     from detectron2.modeling.box_regression import Box2BoxTransform
+    from detectron2.modeling.postprocessing import detector_postprocess
     from detectron2.modeling.roi_heads import CascadeROIHeads
+    from detectron2.modeling.roi_heads.fast_rcnn import (
+        fast_rcnn_inference as stock_fast_rcnn_inference,
+    )
     from detectron2.solver import build_lr_scheduler, build_optimizer
     from detectron2.structures import Boxes, BoxMode, ImageList, Instances
     from detectron2.utils import comm
@@ -94,6 +99,7 @@ __all__ = [
     "RepeatFactorTrainingSampler",
     "ResizeShortestEdge",
     "ShapeSpec",
+    "SizeMismatchError",
     "StandardROIHeads",
     "TensorboardXWriter",
     "TrainerBase",
@@ -107,10 +113,14 @@ __all__ = [
     "collect_env_info",
     "comm",
     "configurable",
+    "detector_postprocess",
     "get_cfg",
     "get_event_storage",
     "hooks",
     "import_problem",
     "inference_on_dataset",
+    "paste_masks_in_image",
+    "read_image",
     "seed_all_rng",
+    "stock_fast_rcnn_inference",
 ]

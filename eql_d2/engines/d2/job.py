@@ -14,13 +14,9 @@ from eql_d2.checkpoint import checkpoint_metadata
 from eql_d2.engines.d2.compat import DefaultTrainer, RepeatFactorTrainingSampler
 from eql_d2.engines.d2.datasets import PackedDataset, needs_bitmasks, test_dicts, training_dicts
 from eql_d2.engines.d2.statistics import write_statistics
-from eql_d2.errors import ConfigError
 from eql_d2.experiment import Experiment, resolved_config
 
 logger = logging.getLogger("eql_d2")
-
-OUR_HEADS = ("EQLROIHeads", "EQLCascadeROIHeads")
-SAMPLERS = ("TrainingSampler", "RepeatFactorTrainingSampler")
 
 
 @dataclass(frozen=True)
@@ -98,39 +94,6 @@ def prepare_job(
         resume=resume,
     )
     return _add_training(job, experiment, directory) if training else job
-
-
-def check_keys(cfg: Any) -> None:
-    """Refuse values that this engine would not honour.
-
-    Raises:
-        ConfigError: naming all of them.
-    """
-    problems = []
-    if cfg.MODEL.ROI_HEADS.NAME not in OUR_HEADS:
-        problems.append(
-            f"MODEL.ROI_HEADS.NAME is {cfg.MODEL.ROI_HEADS.NAME}, which knows nothing of "
-            f"MODEL.EQL.LOSS; set it to {' or '.join(OUR_HEADS)}"
-        )
-    if cfg.DATALOADER.SAMPLER_TRAIN not in SAMPLERS:
-        problems.append(
-            f"DATALOADER.SAMPLER_TRAIN must be one of {', '.join(SAMPLERS)}, "
-            f"got {cfg.DATALOADER.SAMPLER_TRAIN!r}"
-        )
-    unsupported = {
-        "MODEL.KEYPOINT_ON": cfg.MODEL.KEYPOINT_ON,
-        "MODEL.LOAD_PROPOSALS": cfg.MODEL.LOAD_PROPOSALS,
-        "TEST.AUG.ENABLED": cfg.TEST.AUG.ENABLED,
-        "TEST.PRECISE_BN.ENABLED": cfg.TEST.PRECISE_BN.ENABLED,
-        "TEST.EXPECTED_RESULTS": list(cfg.TEST.EXPECTED_RESULTS),
-    }
-    problems += [
-        f"{key} is {value}, which this project does not support; leave it at its default"
-        for key, value in unsupported.items()
-        if value
-    ]
-    if problems:
-        raise ConfigError(problems)
 
 
 def _add_training(job: Job, experiment: Experiment, directory: Path) -> Job:

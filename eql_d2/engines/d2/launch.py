@@ -22,11 +22,12 @@ import torch.multiprocessing as mp
 
 from eql_d2.command_line import TrainOptions
 from eql_d2.engines.d2.compat import comm
-from eql_d2.errors import ConfigError, UserError
+from eql_d2.errors import UserError
 
 # How long a process waits for the others, which may be reading a large annotation file.
 TIMEOUT = timedelta(hours=2)
 TORCHRUN_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+PROCESS_OPTIONS = ("num_gpus", "num_machines", "machine_rank", "dist_url")
 
 
 @dataclass(frozen=True)
@@ -51,48 +52,59 @@ class Processes:
         return self.per_machine * self.machines
 
 
-def processes_from_options(options: TrainOptions, device: str, batch_size: int) -> Processes:
-    """Turn command line options into a plan.
+def process_problems(options: TrainOptions, device: str) -> list[str]:
+    """Return what is wrong with the processes that the command line asks for.
 
     Args:
         options: the command line.
         device: ``MODEL.DEVICE``, resolved.
-        batch_size: ``SOLVER.IMS_PER_BATCH``, which all processes share evenly.
-
-    Raises:
-        ConfigError: more processes than GPUs, several machines without an address to meet at, or
-            a batch that cannot be shared.
     """
-    count = options.num_gpus or 1
+    if started_by_torchrun():
+        given = [f"--{name.replace('_', '-')}" for name in PROCESS_OPTIONS if _given(options, name)]
+        return [
+            f"{flag} means nothing under torchrun, which decides; leave it out" for flag in given
+        ]
     problems = []
+    count = options.num_gpus or 1
     if device.startswith("cuda") and count > torch.cuda.device_count():
         problems.append(
             f"--num-gpus {count}, but this machine has {torch.cuda.device_count()} GPUs"
         )
     if options.num_machines > 1 and options.dist_url == "auto":
         problems.append("--num-machines above 1 needs --dist-url tcp://HOST:PORT of machine rank 0")
-    world_size = count * options.num_machines
-    problems += batch_problems(batch_size, world_size)
-    if problems:
-        raise ConfigError(problems)
+    return problems
+
+
+def world_size(options: TrainOptions) -> int:
+    """Return how many processes will train, on all machines."""
+    if started_by_torchrun():
+        return int(os.environ["WORLD_SIZE"])
+    return (options.num_gpus or 1) * options.num_machines
+
+
+def processes_from_options(options: TrainOptions) -> Processes:
+    """Turn command line options, in which there are no problems, into a plan."""
     url = options.dist_url
-    if world_size > 1 and url == "auto":
+    if world_size(options) > 1 and url == "auto":
         url = f"tcp://127.0.0.1:{_free_port()}"
-    return Processes(count, options.num_machines, options.machine_rank, url)
+    return Processes(options.num_gpus or 1, options.num_machines, options.machine_rank, url)
 
 
-def batch_problems(batch_size: int, world_size: int) -> list[str]:
-    """Return what is wrong with sharing ``batch_size`` images among ``world_size`` processes."""
-    if batch_size % world_size == 0:
-        return []
-    return [
-        f"SOLVER.IMS_PER_BATCH is {batch_size}, which {world_size} processes cannot share evenly; "
-        f"make it a multiple of {world_size}"
-    ]
+def _given(options: TrainOptions, name: str) -> bool:
+    return getattr(options, name) != getattr(TrainOptions(options.config_file), name)
 
 
-def launch(worker: Callable[..., None], processes: Processes, device: str, args: tuple) -> None:
+def launch(
+    worker: Callable[..., None],
+    processes: Processes,
+    device: str,
+    args: tuple,
+    *,
+    timeout: timedelta = TIMEOUT,
+) -> None:
     """Run ``worker(*args)`` in every process of this machine and return when all have ended.
+
+    ``timeout`` is how long a process waits for the others in one collective operation.
 
     Raises:
         UserError: what a worker raised as such, without its traceback.
@@ -105,7 +117,7 @@ def launch(worker: Callable[..., None], processes: Processes, device: str, args:
         try:
             mp.start_processes(
                 _spawned,
-                args=(worker, processes, device, report, args),
+                args=(worker, processes, device, report, timeout, args),
                 nprocs=processes.per_machine,
                 start_method="spawn",
             )
@@ -123,7 +135,7 @@ def started_by_torchrun() -> bool:
 def join_torchrun(device: str) -> None:
     """Join the processes that torchrun started."""
     local_size = int(os.environ.get("LOCAL_WORLD_SIZE", os.environ["WORLD_SIZE"]))
-    _join(int(os.environ["LOCAL_RANK"]), local_size, device, init_method="env://")
+    _join(int(os.environ["LOCAL_RANK"]), local_size, device, init_method="env://", timeout=TIMEOUT)
 
 
 def leave() -> None:
@@ -138,6 +150,7 @@ def _spawned(
     processes: Processes,
     device: str,
     report: Path,
+    timeout: timedelta,
     args: tuple[Any, ...],
 ) -> None:
     _join(
@@ -147,6 +160,7 @@ def _spawned(
         init_method=processes.url,
         world_size=processes.world_size,
         rank=processes.machine_rank * processes.per_machine + local_rank,
+        timeout=timeout,
     )
     try:
         worker(*args)
@@ -163,7 +177,7 @@ def _join(local_rank: int, local_size: int, device: str, **rendezvous: Any) -> N
         torch.cuda.set_device(local_rank)
     elif "OMP_NUM_THREADS" not in os.environ:  # else each would take all cores
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // local_size))
-    dist.init_process_group("nccl" if on_gpu else "gloo", timeout=TIMEOUT, **rendezvous)
+    dist.init_process_group("nccl" if on_gpu else "gloo", **rendezvous)
     comm.create_local_process_group(local_size)
     comm.synchronize()
 

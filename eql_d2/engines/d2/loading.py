@@ -17,7 +17,6 @@ from typing import Any
 from torch.utils.data import Sampler
 
 from eql_d2.engines.d2.compat import (
-    DatasetMapper,
     HookBase,
     RepeatFactorTrainingSampler,
     TrainingSampler,
@@ -28,9 +27,11 @@ from eql_d2.engines.d2.compat import (
 )
 from eql_d2.engines.d2.datasets import PackedDataset
 from eql_d2.engines.d2.job import Job
+from eql_d2.engines.d2.mapper import Mapper
 
 # Keeps the seeds of one iteration's processes apart from those of the next.
 SEED_STRIDE = 10_007
+SEED_LIMIT = 2**31  # NumPy takes seeds below 2**32, and its users often add a few
 
 
 class SkippingSampler(Sampler):
@@ -60,7 +61,7 @@ class TrainingBatches:
         seen = self.start * cfg.SOLVER.IMS_PER_BATCH // comm.get_world_size()
         loader = build_detection_train_loader(
             dataset=dataset,
-            mapper=DatasetMapper(cfg, is_train=True),
+            mapper=Mapper(cfg, is_train=True),
             sampler=SkippingSampler(self._sampler(len(dataset)), seen),
             total_batch_size=cfg.SOLVER.IMS_PER_BATCH,
             aspect_ratio_grouping=cfg.DATALOADER.ASPECT_RATIO_GROUPING,
@@ -81,7 +82,7 @@ def test_batches(job: Job) -> Iterable[list[dict[str, Any]]]:
     """Return this process's share of the test images, in batches of one."""
     return build_detection_test_loader(
         dataset=PackedDataset(job.test),
-        mapper=DatasetMapper(job.cfg, is_train=False),
+        mapper=Mapper(job.cfg, is_train=False),
         num_workers=job.cfg.DATALOADER.NUM_WORKERS,
     )
 
@@ -106,4 +107,6 @@ class SeedAtCheckpoints(HookBase):
 
 
 def _process_seed(seed: int, iteration: int) -> int | None:
-    return None if seed < 0 else seed + comm.get_rank() + SEED_STRIDE * iteration
+    if seed < 0:
+        return None
+    return (seed + comm.get_rank() + SEED_STRIDE * iteration) % SEED_LIMIT

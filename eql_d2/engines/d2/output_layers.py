@@ -22,6 +22,8 @@ from eql_d2.engines.d2.compat import (
     configurable,
     get_event_storage,
 )
+from eql_d2.engines.d2.head_checks import loss_key_problems
+from eql_d2.engines.d2.selection import Limits, select_instances
 from eql_d2.engines.d2.statistics import statistics_from_config
 from eql_d2.errors import ConfigError
 from eql_d2.experiment import loss_from_config, resolve_lambda
@@ -79,12 +81,9 @@ class EQLFastRCNNOutputLayers(FastRCNNOutputLayers):
             ConfigError: ``USE_SIGMOID_CE`` or ``USE_FED_LOSS`` is set, which choose another loss
                 than ``MODEL.EQL.LOSS.NAME`` does, or the image counts do not fit.
         """
-        for key in ("USE_SIGMOID_CE", "USE_FED_LOSS"):
-            if cfg.MODEL.ROI_BOX_HEAD[key]:
-                raise ConfigError(
-                    f"MODEL.ROI_BOX_HEAD.{key} has no meaning for these heads; the loss is chosen "
-                    "by MODEL.EQL.LOSS.NAME (plain sigmoid: SigmoidCE)"
-                )
+        problems = loss_key_problems(cfg)
+        if problems:
+            raise ConfigError(problems)
         arguments = super().from_config(cfg, input_shape)
         statistics = statistics_from_config(cfg)
         arguments["classification_loss"] = loss_from_config(cfg, statistics)
@@ -122,6 +121,29 @@ class EQLFastRCNNOutputLayers(FastRCNNOutputLayers):
         scores = self.classification_loss.scores(predictions[0])
         background = scores.new_zeros(len(scores), 1)
         return torch.cat([scores, background], dim=1).split([len(p) for p in proposals])
+
+    def inference(
+        self, predictions: tuple[Tensor, Tensor], proposals: list[Instances]
+    ) -> tuple[list[Instances], list[Tensor]]:
+        """Return each image's detections and the ROIs they came from.
+
+        They are those of Detectron2's method to the bit, but only boxes that may get among the
+        best are decoded and compared.
+        """
+        counts = [len(p) for p in proposals]
+        scores = self.classification_loss.scores(predictions[0]).split(counts)
+        found = [
+            select_instances(image_scores, deltas, image, self.box2box_transform, self.limits)
+            for image_scores, deltas, image in zip(
+                scores, predictions[1].split(counts), proposals, strict=True
+            )
+        ]
+        return [instances for instances, _ in found], [rois for _, rois in found]
+
+    @property
+    def limits(self) -> Limits:
+        """Thresholds of the detections and how many there may be."""
+        return Limits(self.test_score_thresh, self.test_nms_thresh, self.test_topk_per_image)
 
     def _log_statistics(self, logits: Tensor, labels: Tensor) -> None:
         """Record ``cls/...`` every ``log_period`` iterations.

@@ -16,7 +16,7 @@ from eql_d2.checkpoint import read_checkpoint_metadata, resolve_checkpoint
 from eql_d2.config import add_eql_config
 from eql_d2.engines.d2.checkpointer import Checkpointer
 from eql_d2.engines.d2.compat import ResizeShortestEdge, build_model, get_cfg
-from eql_d2.engines.d2.evaluator import image_detections
+from eql_d2.engines.d2.evaluator import RawDetections, image_detections
 from eql_d2.engines.d2.statistics import write_statistics
 from eql_d2.errors import UserError
 from eql_d2.evaluation import ImageDetections
@@ -34,7 +34,7 @@ class Predictor:
             image_format: order of the channels the model was trained on, ``"RGB"`` or ``"BGR"``.
             resize: the test-time scaling.
         """
-        self._model = model.eval()
+        self._model = RawDetections(model.eval())
         self._image_format = image_format
         self._resize = resize
 
@@ -51,8 +51,8 @@ class Predictor:
         ordered = image[:, :, ::-1] if self._image_format == "BGR" else image
         resized = self._resize.get_transform(ordered).apply_image(ordered)
         tensor = torch.as_tensor(np.ascontiguousarray(resized.transpose(2, 0, 1)))
-        output = self._model([{"image": tensor, "height": height, "width": width}])[0]
-        return image_detections(output["instances"])
+        (output,) = self._model([{"image": tensor}])
+        return image_detections(output, height, width)
 
 
 def load_predictor(

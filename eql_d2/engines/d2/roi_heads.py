@@ -5,17 +5,21 @@ They are Detectron2's heads with another last layer. Importing this module regis
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from eql_d2.engines.d2.compat import (
     ROI_HEADS_REGISTRY,
     CascadeROIHeads,
+    Instances,
     ShapeSpec,
     StandardROIHeads,
 )
+from eql_d2.engines.d2.head_checks import cascade_problems
 from eql_d2.engines.d2.output_layers import EQLFastRCNNOutputLayers
+from eql_d2.engines.d2.selection import fast_rcnn_inference
 from eql_d2.engines.d2.statistics import with_num_classes
 from eql_d2.errors import ConfigError
 
@@ -63,24 +67,28 @@ class EQLCascadeROIHeads(CascadeROIHeads):
         ]
         return parts
 
+    def _forward_box(
+        self, features: dict[str, Tensor], proposals: list[Instances], targets: Any = None
+    ) -> Any:
+        """Return losses in training; else detections, by the short way to Detectron2's."""
+        if self.training:
+            return super()._forward_box(features, proposals, targets)
+        levels = [features[name] for name in self.box_in_features]
+        sizes = [image.image_size for image in proposals]
+        boxes: tuple[Tensor, ...] = ()
+        scores: list[tuple[Tensor, ...]] = []
+        for stage, predictor in enumerate(self.box_predictor):
+            if stage > 0:
+                proposals = self._create_proposals_from_boxes(boxes, sizes)
+            predictions = self._run_stage(levels, proposals, stage)
+            boxes = predictor.predict_boxes(predictions, proposals)
+            scores.append(predictor.predict_probs(predictions, proposals))
+        mean = [sum(stages) * (1.0 / len(stages)) for stages in zip(*scores, strict=True)]
+        limits = dataclasses.astuple(self.box_predictor[-1].limits)
+        return fast_rcnn_inference(boxes, mean, sizes, *limits)[0]
+
 
 def _check_cascade(cfg: Any) -> None:
-    problems = []
-    box_head, cascade = cfg.MODEL.ROI_BOX_HEAD, cfg.MODEL.ROI_BOX_CASCADE_HEAD
-    if not box_head.CLS_AGNOSTIC_BBOX_REG:
-        problems.append(
-            "EQLCascadeROIHeads needs MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG True: each stage "
-            "refines one box a ROI"
-        )
-    if len(cascade.BBOX_REG_WEIGHTS) != len(cascade.IOUS):
-        problems.append(
-            f"MODEL.ROI_BOX_CASCADE_HEAD has {len(cascade.IOUS)} IOUS but "
-            f"{len(cascade.BBOX_REG_WEIGHTS)} BBOX_REG_WEIGHTS; give one of each a stage"
-        )
-    if cascade.IOUS[0] != cfg.MODEL.ROI_HEADS.IOU_THRESHOLDS[0]:
-        problems.append(
-            f"the first of MODEL.ROI_BOX_CASCADE_HEAD.IOUS ({cascade.IOUS[0]}) must be "
-            f"MODEL.ROI_HEADS.IOU_THRESHOLDS ({cfg.MODEL.ROI_HEADS.IOU_THRESHOLDS[0]})"
-        )
+    problems = cascade_problems(cfg)
     if problems:
         raise ConfigError(problems)

@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import os
 import tempfile
-from pathlib import Path
 from typing import Any
-from urllib.parse import urlparse
 
-from eql_d2.checkpoint import resolve_checkpoint
 from eql_d2.command_line import TrainOptions
 from eql_d2.config import load_config
-from eql_d2.engines.d2.compat import PathManager, collect_env_info, comm, get_cfg
+from eql_d2.engines.d2.checks import checked_weights
+from eql_d2.engines.d2.compat import collect_env_info, comm, get_cfg
 from eql_d2.engines.d2.evaluator import RESULTS_FILE, join_shards
-from eql_d2.engines.d2.job import Job, check_keys, prepare_job
+from eql_d2.engines.d2.job import Job, prepare_job
 from eql_d2.engines.d2.launch import (
-    batch_problems,
     join_torchrun,
     launch,
     leave,
@@ -25,7 +21,7 @@ from eql_d2.engines.d2.launch import (
     started_by_torchrun,
 )
 from eql_d2.engines.d2.worker import work
-from eql_d2.errors import ConfigError, UserError
+from eql_d2.errors import UserError
 from eql_d2.experiment import (
     Experiment,
     finish_evaluation,
@@ -53,8 +49,7 @@ def run(options: TrainOptions) -> dict[str, float | None]:
     if options.num_gpus == 0:
         cfg.MODEL.DEVICE = "cpu"
     cfg.MODEL.DEVICE = resolve_device(cfg.MODEL.DEVICE)
-    check_keys(cfg)
-    cfg.MODEL.WEIGHTS = _weights(cfg, options)
+    cfg.MODEL.WEIGHTS = checked_weights(cfg, options)
     with tempfile.TemporaryDirectory(prefix="eql_d2_") as directory:
         if started_by_torchrun():
             return _run_under_torchrun(cfg, options, directory)
@@ -62,7 +57,7 @@ def run(options: TrainOptions) -> dict[str, float | None]:
 
 
 def _run_here(cfg: Any, options: TrainOptions, directory: str) -> dict[str, float | None]:
-    processes = processes_from_options(options, cfg.MODEL.DEVICE, cfg.SOLVER.IMS_PER_BATCH)
+    processes = processes_from_options(options)
     experiment, job = _prepare(cfg, options, directory, processes.world_size)
     if processes.machine_rank == 0:
         _describe(job, options)
@@ -74,12 +69,9 @@ def _run_here(cfg: Any, options: TrainOptions, directory: str) -> dict[str, floa
 
 def _run_under_torchrun(cfg: Any, options: TrainOptions, directory: str) -> dict[str, float | None]:
     """As :func:`_run_here`, in processes that are there already; one of each machine prepares."""
-    world_size = int(os.environ["WORLD_SIZE"])
-    problems = batch_problems(cfg.SOLVER.IMS_PER_BATCH, world_size)
-    if problems:
-        raise ConfigError(problems)
     join_torchrun(cfg.MODEL.DEVICE)
     try:
+        world_size = comm.get_world_size()
         experiment = job = problem = None
         if comm.get_local_rank() == 0:
             try:
@@ -95,7 +87,6 @@ def _run_under_torchrun(cfg: Any, options: TrainOptions, directory: str) -> dict
         if comm.is_main_process():
             _describe(job, options)
         work(job)
-        comm.synchronize()  # all shards are written, and the packed data no longer read
         is_main = comm.is_main_process()
     finally:
         leave()
@@ -133,40 +124,3 @@ def _finish(job: Job, experiment: Experiment, world_size: int) -> dict[str, floa
     results = join_shards(job.output_dir / RESULTS_FILE.parent, world_size)
     logger.info(f"detections: {results}")
     return finish_evaluation(job.cfg, experiment, results)
-
-
-def _weights(cfg: Any, options: TrainOptions) -> str:
-    """Return ``MODEL.WEIGHTS`` with an ``OUTPUT_DIR`` replaced by its last checkpoint.
-
-    Raises:
-        ConfigError: a local file that does not exist, or nothing to evaluate.
-    """
-    weights = cfg.MODEL.WEIGHTS
-    if options.eval_only and options.resume:
-        return str(resolve_checkpoint(cfg.OUTPUT_DIR))
-    if not weights:
-        if options.eval_only:
-            raise ConfigError(
-                "--eval-only needs MODEL.WEIGHTS (a checkpoint, or an OUTPUT_DIR for its last one)"
-            )
-        return ""
-    address = urlparse(weights)
-    if address.scheme:
-        _fetch(weights, address._replace(query="").geturl())
-        return weights
-    path = Path(weights)
-    if path.suffix == ".pkl" and not path.is_file():
-        raise ConfigError(f"MODEL.WEIGHTS: {path} does not exist")
-    return weights if path.suffix == ".pkl" else str(resolve_checkpoint(path))
-
-
-def _fetch(weights: str, url: str) -> None:
-    """Download once, before processes start; they find the file in the cache."""
-    try:
-        PathManager.get_local_path(url)
-    except (OSError, KeyError, RuntimeError, AssertionError) as error:
-        raise ConfigError(
-            f"MODEL.WEIGHTS {weights} cannot be fetched ({type(error).__name__}: {error}). "
-            "Download it where there is a network and give its path, or train from scratch with "
-            'MODEL.WEIGHTS "" MODEL.BACKBONE.FREEZE_AT 0 MODEL.RESNETS.NORM BN'
-        ) from error

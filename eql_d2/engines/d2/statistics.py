@@ -13,6 +13,7 @@ table or to an annotation file, and needs nothing else of this package. No datas
 from __future__ import annotations
 
 import json
+import uuid
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -24,10 +25,13 @@ STATISTICS_FILE = "category_statistics.json"
 
 
 def write_statistics(statistics: CategoryStatistics, directory: str | Path) -> Path:
-    """Write ``directory/category_statistics.json`` and return its path."""
+    """Write ``directory/category_statistics.json`` and return its path.
+
+    Each machine of a run writes the same file, perhaps at the same time, into a folder they share.
+    """
     path = Path(directory) / STATISTICS_FILE
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
+    temporary = path.with_suffix(f".{uuid.uuid4().hex}.tmp")
     temporary.write_text(json.dumps(statistics.to_dict(), indent=1), "utf-8")
     temporary.replace(path)
     return path

@@ -9,16 +9,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
 from eql_d2.engines.d2.compat import TrainerBase, comm
+from eql_d2.engines.d2.resuming import load_optimizer
 from eql_d2.errors import UserError
 
 Batch = list[dict[str, Any]]
-FPN_OUTPUT = "fpn_output"  # as Detectron2 names the last layer of each level: fpn_output2 ...
 
 
 class TrainingDivergedError(UserError):
@@ -43,7 +41,8 @@ class Trainer(TrainerBase):
         """Take over ready-made parts.
 
         Args:
-            model: returns a dictionary of losses for a batch; put in training mode here.
+            model: a :class:`~eql_d2.engines.d2.parallel.Guarded` one, or its parallel wrapper; put
+                in training mode here.
             data_loader: endless batches of this process.
             optimizer: of the model's parameters.
             mixed_precision: float16 with loss scaling on GPUs, bfloat16 on CPUs.
@@ -71,10 +70,11 @@ class Trainer(TrainerBase):
         batch = next(self._batches)
         data_time = time.perf_counter() - start
         losses, fault = self._forward(batch)
-        self._record(losses, fault, batch, data_time)
         self.optimizer.zero_grad()
         self._scaler.scale(functools.reduce(torch.add, losses.values())).backward()
         self.after_backward()
+        # Only now, with all work of the backward pass under way, does the process wait for values.
+        self._record({} if fault else losses, fault, batch, data_time)
         self._scaler.step(self.optimizer)
         self._scaler.update()
 
@@ -88,19 +88,20 @@ class Trainer(TrainerBase):
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take up the state of :meth:`state_dict`."""
+        """Take up the state of :meth:`state_dict`; the optimizer's settings stay.
+
+        Raises:
+            UserError: the optimizer has other groups of parameters.
+        """
         super().load_state_dict(state_dict)
-        self.optimizer.load_state_dict(state_dict["optimizer"])
-        self._scaler.load_state_dict(state_dict["scaler"])
+        load_optimizer(self.optimizer, state_dict["optimizer"])
+        if state_dict["scaler"]:  # empty where the run so far used no mixed precision
+            self._scaler.load_state_dict(state_dict["scaler"])
 
     def _forward(self, batch: Batch) -> tuple[dict[str, Tensor], str]:
-        """Return the losses, or why there are none: proposals that are not finite."""
         dtype = torch.float16 if self._device_type == "cuda" else torch.bfloat16
         with torch.autocast(self._device_type, dtype, enabled=self._mixed_precision):
-            try:
-                return self.model(batch), ""
-            except FloatingPointError as error:  # Detectron2's check of the proposals
-                return {}, str(error)
+            return self.model(batch)
 
     def _record(
         self, losses: Mapping[str, Tensor], fault: str, batch: Batch, data_time: float
@@ -129,53 +130,3 @@ class Trainer(TrainerBase):
             "16 images), lengthen SOLVER.WARMUP_ITERS, or clip gradients with "
             "SOLVER.CLIP_GRADIENTS.ENABLED True; then --resume from the last checkpoint"
         )
-
-
-def freeze_unread_levels(backbone: nn.Module, read: Iterable[str]) -> list[str]:
-    """Exclude from training the last layer of feature pyramid levels that no head reads.
-
-    No loss reaches them, so training does not change them in one process either; but in several
-    processes torch waits for their gradients and fails.
-
-    Args:
-        backbone: a feature pyramid; any other backbone is left alone.
-        read: names of the levels that RPN and ROI heads read, ``p2`` to ``p6``.
-
-    Returns:
-        names of the levels that were frozen.
-    """
-    levels = {
-        name.replace(FPN_OUTPUT, "p"): module
-        for name, module in backbone.named_children()
-        if name.startswith(FPN_OUTPUT)
-    }
-    read = set(read)
-    if levels and read - levels.keys():  # p6 is made from the coarsest level
-        read.add(max(levels))
-    unread = sorted(levels.keys() - read)
-    for level in unread:
-        levels[level].requires_grad_(False)
-    return unread
-
-
-def parallel_model(model: nn.Module) -> nn.Module:
-    """Wrap ``model`` for training in several processes, on GPUs or on CPUs.
-
-    Detectron2's ``create_ddp_model`` names device ids, which torch refuses for a model on the CPU.
-    """
-    if comm.get_world_size() == 1:
-        return model
-    on_gpu = next(model.parameters()).device.type == "cuda"
-    device_ids = [torch.cuda.current_device()] if on_gpu else None
-    return DistributedDataParallel(model, device_ids=device_ids)
-
-
-def share_buffers(model: nn.Module) -> None:
-    """Give all processes the buffers of the first, which are those that checkpoints hold.
-
-    Each process's batch normalisation has seen other images since they were last shared; without
-    this, the processes would test models that differ.
-    """
-    if comm.get_world_size() > 1:
-        for buffer in model.buffers():
-            dist.broadcast(buffer, src=0)

@@ -4,14 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 import logging
-import sys
 import weakref
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from eql_d2.engines.d2.checkpointer import Checkpointer
@@ -28,7 +23,13 @@ from eql_d2.engines.d2.compat import (
     hooks,
     inference_on_dataset,
 )
-from eql_d2.engines.d2.evaluator import RESULTS_FILE, DetectionWriter, join_shards, shard_path
+from eql_d2.engines.d2.evaluator import (
+    RESULTS_FILE,
+    DetectionWriter,
+    RawDetections,
+    join_shards,
+    shard_path,
+)
 from eql_d2.engines.d2.job import Job
 from eql_d2.engines.d2.loading import (
     SeedAtCheckpoints,
@@ -36,31 +37,44 @@ from eql_d2.engines.d2.loading import (
     seed_process,
     test_batches,
 )
-from eql_d2.engines.d2.trainer import (
-    Trainer,
+from eql_d2.engines.d2.mapper import message_of
+from eql_d2.engines.d2.parallel import (
+    Guarded,
     freeze_unread_levels,
     parallel_model,
     share_buffers,
 )
+from eql_d2.engines.d2.process_state import random_state_kept, run_log, torch_switches
+from eql_d2.engines.d2.resuming import LRScheduler
+from eql_d2.engines.d2.taking_turns import on_first_process
+from eql_d2.engines.d2.trainer import Trainer
+from eql_d2.errors import DataError
 from eql_d2.evaluation import ResultsWriter
 from eql_d2.experiment import finish_evaluation
+from eql_d2.training_log import METRICS_FILE, keep_records
 
 logger = logging.getLogger("eql_d2")
 
-METRICS_FILE = "metrics.jsonl"
-
 
 def work(job: Job) -> None:
-    """Do this process's part of ``job``; its detections are left in a shard on disk."""
-    with _logging(job.output_dir):
+    """Do this process's part of ``job``; all processes' detections are then in shards on disk.
+
+    Raises:
+        UserError: an image or the weights cannot be used, or the training diverged.
+    """
+    training = job.train is not None
+    with run_log(job.output_dir), torch_switches(job.cfg, training=training):
         seed_process(job.cfg.SEED, 0)
-        torch.backends.cudnn.benchmark = job.cfg.CUDNN_BENCHMARK and job.train is not None
         model = build_model(job.cfg)
-        if job.train is None:
-            Checkpointer(model, metadata=job.metadata, strict=True).load(job.cfg.MODEL.WEIGHTS)
-        else:
-            train(job, model)
-        write_detections(job, model)
+        try:
+            if training:
+                train(job, model)
+            else:
+                Checkpointer(model, metadata=job.metadata, strict=True).load(job.cfg.MODEL.WEIGHTS)
+            write_detections(job, model)
+        except DataError as error:
+            raise DataError(message_of(error)) from error
+        comm.synchronize()  # whoever joins the shards, perhaps on another machine, finds them all
 
 
 def train(job: Job, model: nn.Module) -> None:
@@ -71,15 +85,17 @@ def train(job: Job, model: nn.Module) -> None:
         [*cfg.MODEL.RPN.IN_FEATURES, *cfg.MODEL.ROI_HEADS.IN_FEATURES],
     )
     optimizer = build_optimizer(cfg, model)
-    scheduler = build_lr_scheduler(cfg, optimizer)
-    parallel = parallel_model(model)
+    scheduler = build_lr_scheduler(_with_steps_that_come(cfg), optimizer)
+    parallel = parallel_model(Guarded(model))
     batches = TrainingBatches(job)
     trainer = Trainer(parallel, batches, optimizer, mixed_precision=cfg.SOLVER.AMP.ENABLED)
     checkpointer = Checkpointer(
-        parallel, cfg.OUTPUT_DIR, metadata=job.metadata, trainer=weakref.proxy(trainer)
+        model, cfg.OUTPUT_DIR, metadata=job.metadata, trainer=weakref.proxy(trainer)
     )
     trainer.register_hooks(_hooks(job, model, optimizer, scheduler, checkpointer))
     batches.start = _load_weights(job, checkpointer)
+    if comm.is_main_process():
+        trainer.register_hooks([_writer(job, batches.start)])
     seed_process(cfg.SEED, batches.start)
     trainer.train(batches.start, cfg.SOLVER.MAX_ITER)
 
@@ -90,8 +106,20 @@ def write_detections(job: Job, model: nn.Module) -> None:
     directory = job.output_dir / RESULTS_FILE.parent
     directory.mkdir(parents=True, exist_ok=True)
     shard = shard_path(directory, comm.get_rank(), comm.get_world_size())
+    shard.unlink(missing_ok=True)  # of a run that was stopped: nobody shall take it for this one's
     with ResultsWriter(shard, job.category_ids) as writer:
-        inference_on_dataset(model, test_batches(job), DetectionWriter(writer))
+        inference_on_dataset(RawDetections(model), test_batches(job), DetectionWriter(writer))
+
+
+def _with_steps_that_come(cfg: Any) -> Any:
+    """Return ``cfg`` without steps at ``SOLVER.MAX_ITER``, on which Detectron2's scheduler fails.
+
+    It leaves out the later ones itself: a run may be shortened by that key alone.
+    """
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.SOLVER.STEPS = tuple(step for step in cfg.SOLVER.STEPS if step < cfg.SOLVER.MAX_ITER)
+    return cfg
 
 
 def _load_weights(job: Job, checkpointer: Checkpointer) -> int:
@@ -122,7 +150,7 @@ def _hooks(
     made: list[HookBase] = [
         hooks.IterationTimer(),
         SeedAtCheckpoints(cfg.SEED, cfg.SOLVER.CHECKPOINT_PERIOD),
-        hooks.LRScheduler(optimizer, scheduler),
+        LRScheduler(optimizer, scheduler),
     ]
     if comm.is_main_process():
         made.append(hooks.PeriodicCheckpointer(checkpointer, cfg.SOLVER.CHECKPOINT_PERIOD))
@@ -132,61 +160,31 @@ def _hooks(
                 cfg.TEST.EVAL_PERIOD, lambda: _evaluate_now(job, model), eval_after_train=False
             )
         )
-    if comm.is_main_process():
-        period = cfg.MODEL.EQL.LOG_PERIOD
-        made.append(hooks.PeriodicWriter(_writers(job, period), period=period))
     return made
 
 
 def _evaluate_now(job: Job, model: nn.Module) -> dict[str, float]:
-    """Evaluate during training; the other processes wait for the first at the hook's barrier."""
-    write_detections(job, model)
-    comm.synchronize()
-    if not comm.is_main_process():
-        return {}
+    """Evaluate during training: all processes predict, the first one scores."""
+    with random_state_kept():
+        write_detections(job, model)
+    comm.synchronize()  # all shards are written
+    metrics = on_first_process(lambda: _score(job))
+    return {name: value for name, value in (metrics or {}).items() if value is not None}
+
+
+def _score(job: Job) -> dict[str, float | None]:
     results = join_shards(job.output_dir / RESULTS_FILE.parent, comm.get_world_size())
-    metrics = finish_evaluation(job.cfg, job.load_experiment(), results)
-    return {name: value for name, value in metrics.items() if value is not None}
+    return finish_evaluation(job.cfg, job.load_experiment(), results)
 
 
-def _writers(job: Job, period: int) -> list[EventWriter]:
-    log = job.output_dir / METRICS_FILE
-    if not job.resume:
-        log.unlink(missing_ok=True)
+def _writer(job: Job, start: int) -> HookBase:
+    """Log to screen and files what happens from iteration ``start`` on."""
+    log, period = job.output_dir / METRICS_FILE, job.cfg.MODEL.EQL.LOG_PERIOD
+    keep_records(log, start)
     writers: list[EventWriter] = [
         CommonMetricPrinter(job.cfg.SOLVER.MAX_ITER, window_size=period),
         JSONWriter(str(log), window_size=period),
     ]
     if importlib.util.find_spec("tensorboard") is not None:
         writers.append(TensorboardXWriter(str(job.output_dir), window_size=period))
-    return writers
-
-
-@contextmanager
-def _logging(output_dir: Path) -> Iterator[None]:
-    """Send this process's log to ``OUTPUT_DIR/log.txt``; the first process also prints it."""
-    rank = comm.get_rank()
-    output_dir.mkdir(parents=True, exist_ok=True)
-    name = "log.txt" if rank == 0 else f"log.txt.rank{rank}"
-    handlers: list[logging.Handler] = [logging.FileHandler(output_dir / name, encoding="utf-8")]
-    if rank == 0 and not logging.getLogger().handlers:
-        handlers.append(logging.StreamHandler(sys.stdout))
-    loggers = [logging.getLogger(n) for n in ("eql_d2", "detectron2", "fvcore")]
-    before = [(one.level, one.propagate) for one in loggers]
-    for handler in handlers:
-        handler.setFormatter(logging.Formatter("[%(asctime)s %(name)s] %(message)s"))
-    for one in loggers:
-        one.setLevel(logging.INFO)
-        one.propagate = rank == 0
-        for handler in handlers:
-            one.addHandler(handler)
-    try:
-        yield
-    finally:
-        for one, (level, propagate) in zip(loggers, before, strict=True):
-            one.setLevel(level)
-            one.propagate = propagate
-            for handler in handlers:
-                one.removeHandler(handler)
-        for handler in handlers:
-            handler.close()
+    return hooks.PeriodicWriter(writers, period=period)

@@ -13,11 +13,16 @@ import torch
 from torch import Tensor, nn
 
 from eql_d2.checkpoint import LAST_CHECKPOINT, METADATA_KEY, load_checkpoint, resolve_checkpoint
-from eql_d2.errors import UserError
+from eql_d2.engines.tv.settings import Settings
+from eql_d2.errors import ConfigError, UserError
 
 logger = logging.getLogger("eql_d2.engines.tv")
 
 FINAL = "model_final.pth"
+# What torchvision's ImageNet classifiers were trained with, times 255.
+RGB_MEAN = (123.675, 116.28, 103.53)
+RGB_STD = (58.395, 57.12, 57.375)
+STD_TOLERANCE = 2.0  # other people round these numbers, or exchange red and blue
 
 
 @dataclass(frozen=True)
@@ -44,13 +49,14 @@ def save_checkpoint(
 
     The file holds tensors and plain values only: ``torch.load(weights_only=True)`` reads it.
     """
+    device = next(model.parameters()).device
     content = {
         "model": model.state_dict(),
         "optimizer": optimizer.state_dict(),
         "iteration": progress.iteration,
         "seed": progress.seed,
         "rng": torch.get_rng_state(),
-        "cuda_rng": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "cuda_rng": [torch.cuda.get_rng_state(device)] if device.type == "cuda" else [],
         METADATA_KEY: {**metadata, "iteration": progress.iteration - 1},
     }
     partial = path.with_name(path.name + ".partial")
@@ -65,6 +71,9 @@ def save_checkpoint(
 def resume(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> Progress:
     """Load everything that :func:`save_checkpoint` wrote, random state included, in place.
 
+    The optimizer keeps its own hyper-parameters: who lowers the learning rate or changes the weight
+    decay and resumes wants the new ones.
+
     Raises:
         UserError: the file is damaged, or is of another model or of weights alone.
     """
@@ -76,6 +85,7 @@ def resume(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> Pr
             "weights, give it as MODEL.WEIGHTS without --resume"
         )
     load_model_state(model, content["model"], path)
+    wanted = [{k: v for k, v in g.items() if k != "params"} for g in optimizer.param_groups]
     try:
         optimizer.load_state_dict(content["optimizer"])
     except ValueError as error:
@@ -83,9 +93,12 @@ def resume(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> Pr
             f"{path}: its optimizer state is for other parameter groups; were SOLVER.WEIGHT_DECAY* "
             f"or BIAS_LR_FACTOR changed? Resume with the same ones. [{error}]"
         ) from error
+    for group, values in zip(optimizer.param_groups, wanted, strict=True):
+        group.update(values)
     torch.set_rng_state(content["rng"])
-    if content["cuda_rng"] and torch.cuda.is_available():
-        torch.cuda.set_rng_state_all(content["cuda_rng"])
+    device = next(model.parameters()).device
+    if content["cuda_rng"] and device.type == "cuda":
+        torch.cuda.set_rng_state(content["cuda_rng"][0], device)
     return Progress(int(content["iteration"]), int(content["seed"]))
 
 
@@ -111,19 +124,31 @@ def load_model_state(model: nn.Module, state: Mapping[str, Tensor], source: Path
     model.load_state_dict(state)
 
 
-def load_weights(model: nn.Module, source: str) -> None:
-    """Start from a checkpoint of this engine, or from torchvision's ImageNet ResNet, in place.
+def load_weights(model: nn.Module, source: str | Path) -> None:
+    """Load a checkpoint of this engine in place.
+
+    Raises:
+        UserError: the file is damaged, or is none.
+    """
+    path = resolve_checkpoint(source)
+    if not _load_own(model, load_checkpoint(path), path):
+        raise UserError(
+            f"{path} is no checkpoint of this engine; give a model_final.pth, or the OUTPUT_DIR of "
+            "a run"
+        )
+
+
+def load_initial_weights(model: nn.Module, settings: Settings) -> None:
+    """Begin with ``MODEL.WEIGHTS``: a checkpoint of this engine, or torchvision's ResNet, in place.
 
     Raises:
         UserError: the file is damaged, or is neither.
+        ConfigError: it is torchvision's ResNet, and the configuration feeds it other input than it
+            was trained with.
     """
-    path = resolve_checkpoint(source)
+    path = resolve_checkpoint(settings.weights)
     content = load_checkpoint(path)
-    if METADATA_KEY in content and "model" in content:
-        if content[METADATA_KEY].get("engine") != "torchvision":
-            raise UserError(f"{path} was trained with Detectron2; run with --engine detectron2")
-        load_model_state(model, content["model"], path)
-        logger.info(f"weights: {path}, after {content['iteration']} iterations")
+    if _load_own(model, content, path):
         return
     state = {k: v for k, v in content.items() if not k.startswith("fc.")}
     if "conv1.weight" not in state:
@@ -131,9 +156,41 @@ def load_weights(model: nn.Module, source: str) -> None:
             f"{path} is neither a checkpoint of this engine nor a torchvision ResNet; its first "
             f"entries are {list(content)[:3]}"
         )
+    check_resnet_input(settings)
     body = model.get_submodule("backbone.net.body")
     optional = {k for k in [*body.state_dict(), *state] if k.endswith("num_batches_tracked")}
     state = {k: v for k, v in state.items() if k not in optional}
     state.update({k: v for k, v in body.state_dict().items() if k in optional})
     load_model_state(body, state, path)
     logger.info(f"weights: ResNet from {path}; pyramid and heads start at random")
+
+
+def check_resnet_input(settings: Settings) -> None:
+    """Refuse to feed torchvision's ResNet what it was not trained on; it would train worse, mutely.
+
+    Raises:
+        ConfigError: with the overrides that mend it.
+    """
+    given = settings.input
+    close = max(abs(a - b) for a, b in zip(given.pixel_std, RGB_STD, strict=True)) < STD_TOLERANCE
+    if given.channel_order == "RGB" and close and not settings.backbone.stride_in_1x1:
+        return
+    raise ConfigError(
+        f"MODEL.WEIGHTS {settings.weights} is torchvision's ResNet, trained on RGB images over "
+        f"their standard deviation; here INPUT.FORMAT is {given.channel_order}, MODEL.PIXEL_STD "
+        f"{list(given.pixel_std)} and MODEL.RESNETS.STRIDE_IN_1X1 "
+        f"{settings.backbone.stride_in_1x1}. Append INPUT.FORMAT RGB "
+        f'MODEL.PIXEL_MEAN "{list(RGB_MEAN)}" MODEL.PIXEL_STD "{list(RGB_STD)}" '
+        "MODEL.RESNETS.STRIDE_IN_1X1 False"
+    )
+
+
+def _load_own(model: nn.Module, content: Mapping[str, Any], path: Path) -> bool:
+    """Load a checkpoint of this engine; False where ``content`` is none."""
+    if METADATA_KEY not in content or "model" not in content:
+        return False
+    if content[METADATA_KEY].get("engine") != "torchvision":
+        raise UserError(f"{path} was trained with Detectron2; run with --engine detectron2")
+    load_model_state(model, content["model"], path)
+    logger.info(f"weights: {path}, after {content['iteration']} iterations")
+    return True

@@ -12,12 +12,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from eql_d2.data import DetectionData, encode_rle
-from eql_d2.engines.tv.pasting import paste_mask
+from eql_d2.data import DetectionData
 from eql_d2.engines.tv.progress import format_duration
 from eql_d2.engines.tv.samples import TestImages, resize_pixels, shortest_edge_size, to_tensor
 from eql_d2.engines.tv.settings import InputSettings, Settings
 from eql_d2.evaluation import ImageDetections, ResultsWriter
+from eql_d2.inference import encode_masks
 
 logger = logging.getLogger("eql_d2.engines.tv")
 
@@ -40,11 +40,7 @@ def image_detections(
     boxes = boxes * np.tile([width / size[1], height / size[0]], 2).astype(np.float32)
     masks = None
     if "masks" in output:
-        probabilities = output["masks"].cpu().numpy()
-        masks = [
-            encode_rle(paste_mask(mask, box, height, width))
-            for mask, box in zip(probabilities, boxes, strict=True)
-        ]
+        masks = encode_masks(output["masks"], torch.from_numpy(boxes), height, width)
     corners_to_sides = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1)
     return ImageDetections(
         corners_to_sides,

@@ -20,7 +20,15 @@ from eql_d2.errors import ConfigError
 logger = logging.getLogger("eql_d2.engines.tv")
 
 # Read by eql_d2.experiment and eql_d2.evaluation for both engines.
-SHARED = ("DATA.", "DATASETS.", "EVALUATION.", "MODEL.EQL.", "VERSION", "GLOBAL.")
+SHARED = (
+    "DATA.",
+    "DATASETS.TRAIN",
+    "DATASETS.TEST",
+    "EVALUATION.",
+    "MODEL.EQL.",
+    "VERSION",
+    "GLOBAL.",
+)
 
 # Prefix of the key -> why it changes nothing here.
 HARMLESS: Mapping[str, str] = {
@@ -37,11 +45,9 @@ HARMLESS: Mapping[str, str] = {
     "MODEL.RESNETS.DEFORM_MODULATED": "MODEL.RESNETS.DEFORM_ON_PER_STAGE is False",
     "MODEL.RESNETS.DEFORM_NUM_GROUPS": "MODEL.RESNETS.DEFORM_ON_PER_STAGE is False",
     "SOLVER.NUM_DECAYS": "for the LR scheduler WarmupStepWithFixedGammaLR only",
-    "SOLVER.REFERENCE_WORLD_SIZE": "this engine runs one process and scales no schedule",
     "TEST.AUG.FLIP": "TEST.AUG.ENABLED is False",
     "TEST.AUG.MAX_SIZE": "TEST.AUG.ENABLED is False",
     "TEST.AUG.MIN_SIZES": "TEST.AUG.ENABLED is False",
-    "TEST.EXPECTED_RESULTS": "only the Detectron2 engine compares with expected results",
     "TEST.KEYPOINT_OKS_SIGMAS": "MODEL.KEYPOINT_ON is False",
     "TEST.PRECISE_BN.NUM_ITER": "TEST.PRECISE_BN.ENABLED is False",
     "VIS_PERIOD": "pictures are drawn after the evaluation instead",
@@ -51,6 +57,8 @@ ADVICE: Mapping[str, str] = {
     "MODEL.ROI_BOX_HEAD.USE_SIGMOID_CE": "choose the loss with MODEL.EQL.LOSS.NAME",
     "MODEL.ROI_BOX_HEAD.USE_FED_LOSS": "choose the loss with MODEL.EQL.LOSS.NAME",
     "SOLVER.AMP.ENABLED": "mixed precision needs --engine detectron2",
+    "SOLVER.REFERENCE_WORLD_SIZE": "this engine scales no schedule; write out what you want",
+    "TEST.EXPECTED_RESULTS": "compare metrics.json with what you expect",
 }
 
 

@@ -12,9 +12,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-logger = logging.getLogger("eql_d2.engines.tv")
+from eql_d2.training_log import keep_records
 
-METRICS_FILE = "metrics.jsonl"
+logger = logging.getLogger("eql_d2.engines.tv")
 
 
 class TrainingLog:
@@ -84,24 +84,6 @@ class TrainingLog:
     def pause(self, seconds: float) -> None:
         """Leave ``seconds`` (of an evaluation) out of the time per iteration."""
         self._last_time += seconds
-
-
-def keep_records(path: Path, start_iteration: int) -> None:
-    """Keep the records of iterations before ``start_iteration``; create the file."""
-    kept = []
-    if start_iteration and path.is_file():
-        for line in path.read_text("utf-8").splitlines():
-            if _iteration_of(line) < start_iteration:
-                kept.append(line + "\n")
-    path.write_text("".join(kept), "utf-8")
-
-
-def _iteration_of(line: str) -> float:
-    # A killed run can leave half a line, which is dropped with the records behind it.
-    try:
-        return json.loads(line)["iteration"]
-    except (ValueError, KeyError, TypeError):
-        return math.inf
 
 
 def _json_number(value: float) -> float | None:

@@ -23,11 +23,12 @@ LEVELS = ("p2", "p3", "p4", "p5", "p6")
 NORMS = ("FrozenBN", "BN", "SyncBN", "GN")
 
 
-def read_settings(cfg: CfgNode) -> Settings:
+def read_settings(cfg: CfgNode, *, needs_weights: bool = True) -> Settings:
     """Read the tree once.
 
     Args:
         cfg: tree of :func:`eql_d2.config.load_config`; ``NUM_CLASSES`` may still be -1.
+        needs_weights: ``MODEL.WEIGHTS`` will be read, so it must be there.
 
     Returns:
         The settings of one run.
@@ -44,7 +45,7 @@ def read_settings(cfg: CfgNode) -> Settings:
         input=_input(read),
         loader=_loader(read),
         solver=_solver(read),
-        weights=_weights(read),
+        weights=_weights(read, needs_weights),
         device=read("MODEL.DEVICE"),
         output_dir=read("OUTPUT_DIR"),
         seed=read("SEED"),
@@ -58,8 +59,10 @@ def read_settings(cfg: CfgNode) -> Settings:
     return settings
 
 
-def _weights(read: ConfigReader) -> str:
+def _weights(read: ConfigReader, needed: bool) -> str:
     weights = str(read("MODEL.WEIGHTS"))
+    if not needed:
+        return weights
     if "://" in weights:
         read.problem(
             f"MODEL.WEIGHTS {weights!r} is an address; this engine downloads nothing. Give a local "
@@ -194,8 +197,6 @@ def _loader(read: ConfigReader) -> LoaderSettings:
     sampler = read.choice("DATALOADER.SAMPLER_TRAIN", samplers)
     threshold = read.number("DATALOADER.REPEAT_THRESHOLD", 0)
     repeats = sampler == "RepeatFactorTrainingSampler"
-    if repeats and threshold == 0:
-        read.problem(f"{sampler} needs DATALOADER.REPEAT_THRESHOLD above 0 (LVIS: 0.001)")
     return LoaderSettings(
         batch_size=read.number("SOLVER.IMS_PER_BATCH", 1),
         num_workers=read.number("DATALOADER.NUM_WORKERS", 0),

@@ -19,7 +19,7 @@ from eql_d2.engines.tv.roi_losses import (
     mask_loss,
     own_category,
 )
-from eql_d2.engines.tv.selection import select_detections
+from eql_d2.engines.tv.selection import select_boxes
 from eql_d2.engines.tv.settings import RoiSettings
 from eql_d2.losses import ClassificationLoss, classification_statistics
 
@@ -165,7 +165,7 @@ class EqlRoIHeads(RoIHeads):
         for image_scores, image_deltas, boxes, shape in zip(
             scores, deltas.split(counts), proposals, image_shapes, strict=True
         ):
-            boxes, values, categories = select_detections(
+            best = select_boxes(
                 image_scores,
                 image_deltas,
                 boxes,
@@ -175,7 +175,7 @@ class EqlRoIHeads(RoIHeads):
                 nms_threshold=self.nms_thresh,
                 max_detections=self.detections_per_img,
             )
-            found.append({"boxes": boxes, "scores": values, "labels": categories})
+            found.append({"boxes": best.boxes, "scores": best.scores, "labels": best.categories})
         if self.settings.mask is not None:
             self._add_masks(found, features, image_shapes)
         return found

@@ -26,6 +26,7 @@ from eql_d2.checkpoint import (
 from eql_d2.command_line import TrainOptions
 from eql_d2.config import add_eql_config, detectron2_defaults, load_config
 from eql_d2.engines.tv import checkpoints
+from eql_d2.engines.tv.checking import checked_settings
 from eql_d2.engines.tv.checkpoints import Progress
 from eql_d2.engines.tv.inference import Predictor, predictor, write_results
 from eql_d2.engines.tv.model import MaskRcnn, build_model
@@ -34,7 +35,7 @@ from eql_d2.engines.tv.reading import read_settings
 from eql_d2.engines.tv.settings import Settings
 from eql_d2.engines.tv.solver import build_optimizer
 from eql_d2.engines.tv.training import train, training_records
-from eql_d2.errors import ConfigError, UserError
+from eql_d2.errors import UserError
 from eql_d2.experiment import (
     Experiment,
     finish_evaluation,
@@ -57,8 +58,7 @@ def run(options: TrainOptions) -> dict[str, float | None]:
         UserError: configuration, data or checkpoint cannot be used.
     """
     cfg = load_config(options.config_file, options.overrides)
-    settings = read_settings(cfg)
-    _check_options(options, settings)
+    settings = checked_settings(cfg, options)
     experiment = prepare_experiment(cfg, training=not options.eval_only)
     cfg = resolved_config(cfg, experiment)
     settings = _resolved_settings(settings, cfg)
@@ -111,24 +111,6 @@ def load_predictor(
     path = resolve_checkpoint(checkpoint)
     checkpoints.load_model_state(model, load_checkpoint(path)["model"], path)
     return predictor(model, settings.input, torch.device(settings.device))
-
-
-def _check_options(options: TrainOptions, settings: Settings) -> None:
-    """Raise for what needs more than one process, and for nothing to evaluate."""
-    problems = []
-    if (options.num_gpus or 1) > 1 or options.num_machines > 1:
-        problems.append(
-            "the torchvision engine runs one process on one device; for --num-gpus or "
-            "--num-machines above 1 use --engine detectron2"
-        )
-    last = Path(settings.output_dir) / LAST_CHECKPOINT
-    if options.eval_only and not settings.weights and not last.is_file():
-        problems.append(
-            f"--eval-only has nothing to evaluate: MODEL.WEIGHTS is empty and there is no {last}; "
-            "append MODEL.WEIGHTS path/to/model_final.pth"
-        )
-    if problems:
-        raise ConfigError(problems)
 
 
 def _resolved_settings(settings: Settings, cfg: CfgNode) -> Settings:
@@ -220,7 +202,7 @@ def _start(
     elif last.is_file():
         logger.warning(f"{last.parent} holds an earlier run; without --resume it is overwritten")
     if settings.weights:
-        checkpoints.load_weights(model, settings.weights)
+        checkpoints.load_initial_weights(model, settings)
     elif settings.backbone.freeze_at > 0:
         logger.warning(
             f"MODEL.BACKBONE.FREEZE_AT is {settings.backbone.freeze_at} without MODEL.WEIGHTS: "

@@ -46,7 +46,7 @@ def repeat_factors(records: Sequence[ImageRecord], threshold: float, sqrt: bool)
     Returns:
         ``(len(records),)`` float32, all at least 1.
     """
-    present = [{x.category for x in record.instances} for record in records]
+    present = [{x.category for x in r.instances if not x.iscrowd} for r in records]
     counts = Counter(category for categories in present for category in categories)
     factors = {}
     for category, count in counts.items():

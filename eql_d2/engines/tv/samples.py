@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from torch.utils.data import Dataset
 
 from eql_d2.data import ImageRecord, Instance, decode_mask
 from eql_d2.engines.tv.settings import InputSettings
+from eql_d2.errors import DataError
 
 # Boxes that are thinner than this after resizing have no usable regression target. Pixels.
 MIN_BOX_SIZE = 1e-3
@@ -34,6 +35,11 @@ class Sample:
     image: Tensor
     original_size: tuple[int, int]
     target: dict[str, Tensor]
+
+    def pin_memory(self) -> Sample:
+        """Return a copy in page-locked memory; data loaders call this before a copy to a GPU."""
+        target = {name: value.pin_memory() for name, value in self.target.items()}
+        return replace(self, image=self.image.pin_memory(), target=target)
 
 
 class TrainingImages(Dataset[Sample]):
@@ -121,9 +127,19 @@ def training_size(
 
 
 def read_pixels(record: ImageRecord, size: tuple[int, int]) -> np.ndarray:
-    """Read an image upright as ``(H, W, 3)`` uint8 RGB of the wanted ``(height, width)``."""
+    """Read an image upright as ``(H, W, 3)`` uint8 RGB of the wanted ``(height, width)``.
+
+    Raises:
+        DataError: the file has another size than its annotations say.
+    """
     with Image.open(record.path) as opened:
         image = ImageOps.exif_transpose(opened).convert("RGB")
+    if image.size != (record.width, record.height):
+        raise DataError(
+            f"{record.path} is {image.width} x {image.height} pixels (width x height), but the "
+            f"annotations say {record.width} x {record.height} for image {record.image_id}; boxes "
+            "and masks would not fit. Mend width and height, or give the images that were annotated"
+        )
     return resize_pixels(np.asarray(image), size)
 
 

@@ -17,12 +17,13 @@ from torch.utils.data import DataLoader
 
 from eql_d2.data import DetectionData, ImageRecord
 from eql_d2.engines.tv.checkpoints import Progress
-from eql_d2.engines.tv.progress import METRICS_FILE, TrainingLog
+from eql_d2.engines.tv.progress import TrainingLog
 from eql_d2.engines.tv.sampler import batch_stream, index_stream, orientation, repeat_factors
 from eql_d2.engines.tv.samples import Sample, TrainingImages
 from eql_d2.engines.tv.settings import LoaderSettings, Settings
 from eql_d2.engines.tv.solver import clip_gradients, set_learning_rate
 from eql_d2.errors import DataError, UserError
+from eql_d2.training_log import METRICS_FILE
 
 logger = logging.getLogger("eql_d2.engines.tv")
 
@@ -62,11 +63,17 @@ def training_loader(
             batch_sampler=islice(batches, progress.iteration, settings.solver.max_iter),
             num_workers=loader.num_workers,
             collate_fn=list,
+            worker_init_fn=_leave_signals_to_the_main_process,
             pin_memory=settings.device.startswith("cuda"),
             # Its own generator: else making the loader would draw from the training's.
             generator=torch.Generator().manual_seed(progress.seed),
         )
     )
+
+
+def _leave_signals_to_the_main_process(_worker: int) -> None:
+    """Ctrl-C reaches all processes of a terminal; a worker that dies of it takes the run along."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _repeat_factors(records: list[ImageRecord], loader: LoaderSettings) -> Tensor | None:
@@ -106,9 +113,8 @@ def train(
         KeyboardInterrupt: SIGINT or SIGTERM came; a checkpoint was saved first.
     """
     max_iter = settings.solver.max_iter
-    log = TrainingLog(
-        Path(settings.output_dir) / METRICS_FILE, progress.iteration, max_iter, settings.log_period
-    )
+    path = Path(settings.output_dir) / METRICS_FILE
+    log = TrainingLog(path, progress.iteration, max_iter, settings.log_period)
     batches = training_loader(records, settings, progress)
     with stop_signals() as stop:
         for iteration in range(progress.iteration, max_iter):
@@ -118,20 +124,35 @@ def train(
             rate = set_learning_rate(optimizer, settings.solver, iteration)
             losses, statistics = _forward(model, batch, settings, log.is_due(iteration))
             check_finite(losses, iteration, rate, batch)
-            optimizer.zero_grad()
-            torch.stack(list(losses.values())).sum().backward()
-            clip_gradients(model.parameters(), settings.solver)
-            optimizer.step()
+            _update(model, optimizer, losses, settings)
             log.add(iteration, losses, statistics, rate, data_seconds)
             done = iteration + 1
             if done == max_iter or done % settings.checkpoint_period == 0 or stop.is_set():
                 save(Progress(done, progress.seed))
-            if stop.is_set() and done < max_iter:
+            if done == max_iter:
+                break
+            if stop.is_set():
                 raise KeyboardInterrupt
-            if settings.eval_period and done % settings.eval_period == 0 and done < max_iter:
-                started = time.monotonic()
-                evaluate()
-                log.pause(time.monotonic() - started)
+            if settings.eval_period and done % settings.eval_period == 0:
+                _pause_for(evaluate, log)
+
+
+def _pause_for(evaluate: Callable[[], object], log: TrainingLog) -> None:
+    started = time.monotonic()
+    evaluate()
+    log.pause(time.monotonic() - started)
+
+
+def _update(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    losses: dict[str, Tensor],
+    settings: Settings,
+) -> None:
+    optimizer.zero_grad()
+    torch.stack(list(losses.values())).sum().backward()
+    clip_gradients(model.parameters(), settings.solver)
+    optimizer.step()
 
 
 def _forward(

@@ -10,9 +10,12 @@ from eql_d2.command_line import TrainOptions
 from eql_d2.config import load_config
 from eql_d2.data import generate_longtail_shapes
 from eql_d2.errors import MissingPackageError
+from eql_d2.experiment import prepare_experiment
 
 with suppress(MissingPackageError):
+    from eql_d2.engines.d2 import run
     from eql_d2.engines.d2.compat import Boxes, Instances, build_model, get_cfg
+    from eql_d2.engines.d2.job import prepare_job
     from eql_d2.engines.d2.statistics import write_statistics
 
 TINY_CONFIG = """
@@ -113,6 +116,31 @@ def options(tiny_config):
         return TrainOptions(config_file=str(tiny_config), overrides=overrides, **fields)
 
     return make
+
+
+@pytest.fixture
+def make_job(options, tmp_path):
+    """Prepare a job: ``make_job("KEY", "VALUE", world_size=1)``."""
+
+    def make(*overrides, training=True, **kwargs):
+        chosen = options(tmp_path / "out", *overrides)
+        cfg = load_config(chosen.config_file, chosen.overrides, defaults=get_cfg())
+        experiment = prepare_experiment(cfg, training=training)
+        kwargs = {"world_size": 1, **kwargs}
+        return prepare_job(cfg, experiment, tmp_path, training=training, **kwargs)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory, tiny_config):
+    """Folder and metrics of one trained run, for all tests that only look at what it left."""
+    folder = tmp_path_factory.mktemp("trained")
+    shapes = ("DATA.LONGTAIL_SHAPES.DIR", str(tiny_config.parent / "shapes"))
+    overrides = (*shapes, "OUTPUT_DIR", str(folder), "TEST.EVAL_PERIOD", "2")
+    overrides += ("EVALUATION.NUM_PICTURES", "1")
+    metrics = run(TrainOptions(str(tiny_config), overrides=overrides))
+    return folder, metrics
 
 
 def noise_batch(labels_by_image, size=64, seed=0):

@@ -1,36 +1,18 @@
-"""What is prepared before processes start, and what is refused then."""
+"""What is prepared before processes start."""
 
 from contextlib import suppress
 
 import pytest
 import torch
 
-from eql_d2.config import load_config
-from eql_d2.errors import ConfigError, MissingPackageError
-from eql_d2.experiment import prepare_experiment
+from eql_d2.errors import MissingPackageError
 
 with suppress(MissingPackageError):
-    from eql_d2.engines.d2.compat import get_cfg
     from eql_d2.engines.d2.datasets import PackedDataset
-    from eql_d2.engines.d2.job import check_keys, prepare_job
     from eql_d2.engines.d2.predictor import config_from_yaml
     from eql_d2.engines.d2.statistics import statistics_from_config
 
 pytestmark = pytest.mark.detectron2
-
-
-@pytest.fixture
-def make_job(options, tmp_path):
-    """Prepare a job: ``make_job("KEY", "VALUE", world_size=1)``."""
-
-    def make(*overrides, training=True, **kwargs):
-        chosen = options(tmp_path / "out", *overrides)
-        cfg = load_config(chosen.config_file, chosen.overrides, defaults=get_cfg())
-        experiment = prepare_experiment(cfg, training=training)
-        kwargs = {"world_size": 1, **kwargs}
-        return prepare_job(cfg, experiment, tmp_path, training=training, **kwargs)
-
-    return make
 
 
 def test_models_read_the_prepared_counts_and_users_keep_their_own_words(make_job, tmp_path):
@@ -83,16 +65,3 @@ def test_reference_world_size_scales_the_schedule(make_job):
     assert (solver.IMS_PER_BATCH, solver.MAX_ITER, solver.STEPS) == (4, 50, (40,))
     assert pytest.approx(0.02) == solver.BASE_LR
     assert config_from_yaml(job.config_yaml).SOLVER.MAX_ITER == 50
-
-
-def test_keys_that_would_be_ignored_are_refused_together(tiny_config):
-    cfg = load_config(tiny_config, defaults=get_cfg())
-    check_keys(cfg)
-    cfg.MODEL.ROI_HEADS.NAME = "StandardROIHeads"
-    cfg.DATALOADER.SAMPLER_TRAIN = "RandomSubsetTrainingSampler"
-    cfg.TEST.AUG.ENABLED = True
-    cfg.TEST.PRECISE_BN.ENABLED = True
-    with pytest.raises(ConfigError) as caught:
-        check_keys(cfg)
-    assert len(caught.value.problems) == 4
-    assert "EQLROIHeads" in caught.value.problems[0]

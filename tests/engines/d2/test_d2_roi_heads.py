@@ -21,9 +21,9 @@ with suppress(MissingPackageError):
         build_model,
         get_cfg,
     )
+    from eql_d2.engines.d2.parallel import freeze_unread_levels
     from eql_d2.engines.d2.roi_heads import EQLCascadeROIHeads, EQLROIHeads
     from eql_d2.engines.d2.statistics import statistics_from_config
-    from eql_d2.engines.d2.trainer import freeze_unread_levels
 
 pytestmark = pytest.mark.detectron2
 
@@ -58,7 +58,7 @@ def test_heads_are_registered():
 def test_training_and_inference_with_every_loss(tiny_cfg, make_batch, name, cascade):
     tiny_cfg.MODEL.EQL.LOSS.NAME = name
     model = build_model(use_cascade(tiny_cfg) if cascade else tiny_cfg)
-    assert freeze_unread_levels(model.backbone, ["p2", "p3", "p4"]) == ["p5"]
+    assert freeze_unread_levels(model.backbone, ["p2", "p3", "p4"]) == ["fpn_output5"]
     losses, _ = train_step(model, make_batch(LABELS))
     stages = [f"_stage{k}" for k in range(3)] if cascade else [""]
     heads = {f"{loss}{stage}" for loss in ("loss_cls", "loss_box_reg") for stage in stages}

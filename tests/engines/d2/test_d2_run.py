@@ -1,6 +1,7 @@
 """End to end on a tiny generated set: train, resume, evaluate, predict; one process and two."""
 
 import json
+import re
 import shutil
 from contextlib import suppress
 from pathlib import Path
@@ -11,7 +12,7 @@ import torch
 from PIL import Image
 
 from eql_d2.checkpoint import METADATA_KEY, read_checkpoint_metadata
-from eql_d2.errors import ConfigError, MissingPackageError, UserError
+from eql_d2.errors import ConfigError, DataError, MissingPackageError, UserError
 
 with suppress(MissingPackageError):
     from eql_d2.engines.d2 import load_predictor, run
@@ -24,19 +25,6 @@ LOSSES = ("total_loss", "loss_cls", "loss_box_reg", "loss_mask", "loss_rpn_cls",
 
 def log_of(folder):
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory, tiny_config):
-    """One trained run for all tests that only look at what it left."""
-    from eql_d2.command_line import TrainOptions
-
-    folder = tmp_path_factory.mktemp("trained")
-    shapes = ("DATA.LONGTAIL_SHAPES.DIR", str(tiny_config.parent / "shapes"))
-    overrides = (*shapes, "OUTPUT_DIR", str(folder), "TEST.EVAL_PERIOD", "2")
-    overrides += ("EVALUATION.NUM_PICTURES", "1")
-    metrics = run(TrainOptions(str(tiny_config), overrides=overrides))
-    return folder, metrics
 
 
 def test_everything_is_where_it_is_looked_for(trained):
@@ -94,6 +82,48 @@ def test_evaluation_alone_repeats_the_numbers(trained, options, tmp_path):
     assert not (tmp_path / "metrics.jsonl").exists()
 
 
+def test_evaluation_alone_takes_the_last_checkpoint_where_no_weights_are_named(
+    trained, options, tmp_path, caplog
+):
+    folder, metrics = trained
+    for name in ("model_final.pth", "last_checkpoint"):
+        shutil.copy(folder / name, tmp_path)
+    with caplog.at_level("INFO", "eql_d2"):
+        assert run(options(tmp_path, eval_only=True)) == metrics
+    assert f"evaluating the last checkpoint of OUTPUT_DIR: {tmp_path}" in caplog.text
+
+
+def test_evaluating_during_training_changes_nothing_of_it(options, tmp_path):
+    short = ("SOLVER.MAX_ITER", 3, "MODEL.MASK_ON", "False", "SOLVER.CHECKPOINT_PERIOD", 100)
+    run(options(tmp_path / "never", *short))
+    run(options(tmp_path / "always", *short, "TEST.EVAL_PERIOD", 1))
+    never, always = log_of(tmp_path / "never"), log_of(tmp_path / "always")
+    assert "bbox/AP" in always[0]
+    assert [r["total_loss"] for r in never] == [r["total_loss"] for r in always]
+
+
+def test_an_image_of_another_size_ends_the_run_with_a_message(options, tmp_path, tiny_config):
+    """From a worker of the data loader, through the training loop, without any traceback."""
+    shapes = tiny_config.parent / "shapes"
+    content = json.loads((shapes / "train.json").read_text())
+    for image in content["images"]:
+        image["height"] = 65
+    for annotation in content["annotations"]:
+        del annotation["segmentation"]  # which tells the size too, and would be seen earlier
+    (tmp_path / "wrong.json").write_text(json.dumps(content))
+    paths = {"TRAIN_JSON": tmp_path / "wrong.json", "TRAIN_IMAGES": shapes / "train"}
+    paths |= {"TEST_JSON": shapes / "test.json", "TEST_IMAGES": shapes / "test"}
+    overrides = [item for key, path in paths.items() for item in (f"DATA.{key}", path)]
+    overrides += ["DATA.GENERATE", "", "MODEL.MASK_ON", "False", "DATALOADER.NUM_WORKERS", 1]
+    chosen = options(tmp_path / "out", *overrides)
+    with pytest.raises(DataError) as caught:
+        run(chosen)
+    assert re.fullmatch(
+        r"/\S+\.png is 64 x 64 pixels .* annotations say 64 x 65: [^\n]*", str(caught.value)
+    )
+    assert "Traceback" not in (tmp_path / "out" / "log.txt").read_text()
+
+
 def test_predictions_need_the_checkpoint_alone(trained, tiny_config):
     folder, _ = trained
     predict = load_predictor(folder, device="cpu")
@@ -124,51 +154,6 @@ def test_predictor_options_and_refusals(trained, tmp_path):
     torch.save({METADATA_KEY: metadata, "model": {}}, tmp_path / "tv.pth")
     with pytest.raises(UserError, match="torchvision engine"):
         load_predictor(tmp_path / "tv.pth")
-
-
-def test_resuming_goes_on_where_it_stopped(options, tmp_path):
-    short = ("DATALOADER.SAMPLER_TRAIN", "RepeatFactorTrainingSampler", "MODEL.MASK_ON", "False")
-    run(options(tmp_path, *short, "SOLVER.MAX_ITER", 2))
-    run(options(tmp_path, *short, "SOLVER.MAX_ITER", 4, resume=True))
-    lines = log_of(tmp_path)
-    assert [line["iteration"] for line in lines] == [0, 1, 2, 3]
-    # Warm-up over 2 iterations to 0.01, then the step at iteration 3.
-    assert [line["lr"] for line in lines] == pytest.approx([1e-5, 0.005005, 0.01, 0.001])
-    state = torch.load(tmp_path / "model_final.pth", weights_only=True)
-    assert state["iteration"] == 3
-    assert state["trainer"]["optimizer"]["state"], "momentum was lost"
-    assert "segm/AP" not in json.loads((tmp_path / "metrics.json").read_text())
-    run(options(tmp_path, *short, "SOLVER.MAX_ITER", 1))
-    assert len(log_of(tmp_path)) == 1, "a new run began with the old run's log"
-
-
-def test_a_resumed_run_is_the_run_that_was_not_stopped(trained, options, tmp_path):
-    """To the bit, with flips, sampled ROIs and momentum; checkpoints are two iterations apart."""
-    folder, metrics = trained
-    shutil.copy(folder / "model_0000001.pth", tmp_path)
-    (tmp_path / "last_checkpoint").write_text("model_0000001.pth")
-    again = run(options(tmp_path, "MODEL.WEIGHTS", folder, resume=True))
-    for whole, rest in zip(log_of(folder)[2:], log_of(tmp_path), strict=True):
-        for name in (*LOSSES, "lr", "cls/tail_gradient_share"):
-            assert whole[name] == rest[name], (whole["iteration"], name)
-    assert again == metrics
-    left, right = (
-        torch.load(path / "model_final.pth", weights_only=True)["model"]
-        for path in (folder, tmp_path)
-    )
-    assert all(torch.equal(value, right[name]) for name, value in left.items())
-    log = (tmp_path / "log.txt").read_text()
-    assert "model_0000001.pth at iteration 2 of 4; MODEL.WEIGHTS is not read" in log
-
-
-def test_resuming_without_a_checkpoint_says_what_it_does(trained, options, tmp_path):
-    folder, _ = trained
-    short = ("SOLVER.MAX_ITER", 1, "MODEL.WEIGHTS", folder / "model_0000003.pth")
-    run(options(tmp_path, *short, resume=True))
-    assert [line["iteration"] for line in log_of(tmp_path)] == [0]
-    log = (tmp_path / "log.txt").read_text()
-    assert "found no checkpoint" in log
-    assert "iteration 0 with MODEL.WEIGHTS" in log
 
 
 def test_the_same_seed_gives_the_same_run(options, tmp_path):

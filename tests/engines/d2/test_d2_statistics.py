@@ -2,6 +2,7 @@
 
 import json
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
@@ -34,6 +35,22 @@ def test_prepared_counts_come_back_equal(cfg, statistics, tmp_path):
     assert path.name == STATISTICS_FILE
     cfg.MODEL.EQL.STATISTICS = str(path)
     assert statistics_from_config(cfg) == statistics.with_groups(mode="quantiles")
+
+
+def test_machines_that_write_at_the_same_time_do_not_meet(statistics, tmp_path, monkeypatch):
+    write_text = Path.write_text
+
+    def overtaken(path, *args):
+        """Between writing and renaming, another machine does both."""
+        done = write_text(path, *args)
+        monkeypatch.setattr(Path, "write_text", write_text)
+        write_statistics(statistics, tmp_path)
+        return done
+
+    monkeypatch.setattr(Path, "write_text", overtaken)
+    path = write_statistics(statistics, tmp_path)
+    assert list(tmp_path.iterdir()) == [path], "a temporary file was left"
+    assert json.loads(path.read_text()) == statistics.to_dict()
 
 
 def test_prepared_counts_are_read_again_when_they_change(cfg, statistics, tmp_path):

@@ -10,13 +10,10 @@ from torch import nn
 from eql_d2.errors import MissingPackageError, UserError
 
 with suppress(MissingPackageError):
+    from eql_d2.engines.d2 import trainer as trainer_module
     from eql_d2.engines.d2.compat import HookBase
-    from eql_d2.engines.d2.trainer import (
-        Trainer,
-        TrainingDivergedError,
-        freeze_unread_levels,
-        parallel_model,
-    )
+    from eql_d2.engines.d2.parallel import Guarded
+    from eql_d2.engines.d2.trainer import Trainer, TrainingDivergedError
 
 pytestmark = pytest.mark.detectron2
 
@@ -39,7 +36,7 @@ def train(images, iterations=2, lr=0.1, hook=None, **kwargs):
     model = Line()
     optimizer = torch.optim.SGD(model.parameters(), lr=lr, momentum=0.9)
     batches = [[{"image_id": 10 * i + j, "x": x} for j, x in enumerate(b)] for i, b in images]
-    trainer = Trainer(model, batches, optimizer, **kwargs)
+    trainer = Trainer(Guarded(model), batches, optimizer, **kwargs)
     if hook is not None:
         trainer.register_hooks([hook])
     trainer.train(0, iterations)
@@ -61,10 +58,10 @@ def test_a_step_is_plain_gradient_descent():
 def test_an_infinite_loss_stops_the_run_and_says_where(poison):
     class Remember(HookBase):
         def after_step(self):
-            self.weight = self.trainer.model.weight.item()
+            self.weight = self.trainer.model.model.weight.item()
 
         def after_train(self):
-            self.last = self.trainer.model.weight.item()
+            self.last = self.trainer.model.model.weight.item()
 
     hook = Remember()
     with pytest.raises(TrainingDivergedError) as caught:
@@ -96,7 +93,7 @@ def test_mixed_precision_on_the_cpu_computes_in_bfloat16():
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     batch = [{"image_id": 0, "x": 1.0}]
     for mixed in (True, False):
-        Trainer(model, [batch], optimizer, mixed_precision=mixed).train(0, 1)
+        Trainer(Guarded(model), [batch], optimizer, mixed_precision=mixed).train(0, 1)
     assert seen == [torch.bfloat16, torch.float32]
 
 
@@ -105,40 +102,50 @@ def test_state_survives_a_file_without_code(tmp_path):
     torch.save(trainer.state_dict(), tmp_path / "state.pth")
     state = torch.load(tmp_path / "state.pth", weights_only=True)
     model = Line()
-    other = Trainer(model, [], torch.optim.SGD(model.parameters(), lr=0.5, momentum=0.9))
+    other = Trainer(Guarded(model), [], torch.optim.SGD(model.parameters(), lr=0.5, momentum=0.9))
     other.load_state_dict(state)
     assert other.iter == trainer.iter
-    group = other.optimizer.param_groups[0]
-    assert group["lr"] == 0.1
     momentum = other.optimizer.state[model.weight]["momentum_buffer"]
     expected = next(iter(trainer.optimizer.state.values()))["momentum_buffer"]
     assert torch.equal(momentum, expected)
 
 
-def test_a_single_process_is_not_wrapped():
+def test_gradients_are_on_their_way_before_values_are_waited_for(monkeypatch):
+    """Reading a loss waits for a GPU, which then has nothing to do until the next call."""
+    happened = []
+
+    class Order(HookBase):
+        def after_step(self):
+            happened.append("step")
+
+    class Observed(Trainer):
+        def after_backward(self):
+            assert all(p.grad is not None for p in self.model.parameters())
+            happened.append("backward")
+
+    def all_gather(value):
+        happened.append("values")
+        return [value]
+
+    monkeypatch.setattr(trainer_module.comm, "all_gather", all_gather)
     model = Line()
-    assert parallel_model(model) is model
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    trainer = Observed(Guarded(model), [[{"image_id": 0, "x": 1.0}]], optimizer)
+    trainer.register_hooks([Order()])
+    trainer.train(0, 1)
+    assert happened == ["backward", "values", "step"]
 
 
-@pytest.mark.parametrize(
-    ("read", "frozen"),
-    [
-        (["p2", "p3", "p4", "p5"], []),
-        (["p2", "p3"], ["p4", "p5"]),
-        (["p2", "p3", "p4", "p6"], []),  # p6 is made from p5
-        (["p3", "p6"], ["p2", "p4"]),
-    ],
-)
-def test_pyramid_levels_that_nobody_reads_are_not_trained(read, frozen):
-    pyramid = nn.ModuleDict({f"fpn_output{i}": nn.Linear(1, 1) for i in (2, 3, 4, 5)})
-    pyramid["fpn_lateral5"] = nn.Linear(1, 1)
-    assert freeze_unread_levels(pyramid, read) == frozen
-    trained = {name for name, p in pyramid.named_parameters() if p.requires_grad}
-    expected = {f"fpn_output{i}" for i in (2, 3, 4, 5) if f"p{i}" not in frozen}
-    assert {name.split(".")[0] for name in trained} == expected | {"fpn_lateral5"}
-
-
-def test_other_backbones_are_left_alone():
-    backbone = nn.Sequential(nn.Linear(1, 1))
-    assert freeze_unread_levels(backbone, ["res4"]) == []
-    assert all(p.requires_grad for p in backbone.parameters())
+def test_mixed_precision_can_be_switched_on_when_resuming(monkeypatch):
+    _, before = train([(0, [1.0]), (1, [2.0])])
+    state = before.state_dict()
+    assert state["scaler"] == {}, "this run scaled nothing"
+    model = Line()
+    trainer = Trainer(Guarded(model), [], torch.optim.SGD(model.parameters(), 0.1, momentum=0.9))
+    scaler = torch.amp.GradScaler("cpu", enabled=True)  # as on a GPU, where it is enabled
+    monkeypatch.setattr(trainer, "_scaler", scaler)
+    trainer.load_state_dict(state)
+    assert scaler.get_scale() == torch.amp.GradScaler("cpu").get_scale()
+    grown = {**scaler.state_dict(), "scale": 4.0}
+    trainer.load_state_dict({**state, "scaler": grown})
+    assert scaler.get_scale() == 4.0, "the scale of a run that did scale was not taken up"

@@ -8,7 +8,9 @@ import pytest
 import torch
 from PIL import Image
 
+from eql_d2.command_line import TrainOptions
 from eql_d2.config import load_config
+from eql_d2.engines.tv import run
 from eql_d2.engines.tv.model import build_model
 from eql_d2.engines.tv.reading import read_settings
 from eql_d2.losses import build_loss
@@ -155,3 +157,14 @@ def squares(tmp_path_factory):
     path = folder / "squares.json"
     path.write_text(json.dumps(document))
     return SquaresData(str(path), str(folder / "images"))
+
+
+@pytest.fixture
+def start(tiny_config, squares, tmp_path):
+    """Function that runs the tiny configuration on the squares into ``tmp_path / name``."""
+
+    def start(name, *overrides, data=squares, **options):
+        overrides = [*data.overrides, "OUTPUT_DIR", str(tmp_path / name), *map(str, overrides)]
+        return run(TrainOptions(str(tiny_config), overrides=tuple(overrides), **options))
+
+    return start

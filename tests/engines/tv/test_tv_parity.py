@@ -28,7 +28,7 @@ class StockSoftmax(ClassificationLoss):
     def __init__(self):
         super().__init__(NUM_CLASSES, NUM_CLASSES + 1)
 
-    def forward(self, logits, labels):
+    def value(self, logits, labels):
         return F.cross_entropy(logits, (labels + 1) % (NUM_CLASSES + 1))
 
     def loss_by_category(self, logits, labels):

@@ -59,9 +59,15 @@ REFUSED = {
     "MODEL.RPN.BBOX_REG_LOSS_TYPE",
     "MODEL.RPN.BOUNDARY_THRESH",
     "MODEL.RPN.HEAD_NAME",
+    "DATASETS.PRECOMPUTED_PROPOSAL_TOPK_TEST",
+    "DATASETS.PRECOMPUTED_PROPOSAL_TOPK_TRAIN",
+    "DATASETS.PROPOSAL_FILES_TEST",
+    "DATASETS.PROPOSAL_FILES_TRAIN",
     "SOLVER.AMP.ENABLED",
+    "SOLVER.REFERENCE_WORLD_SIZE",
     "SOLVER.RESCALE_INTERVAL",
     "TEST.AUG.ENABLED",
+    "TEST.EXPECTED_RESULTS",
     "TEST.PRECISE_BN.ENABLED",
 }
 
@@ -110,11 +116,10 @@ def test_all_problems_come_in_one_error(tiny_config):
     assert len(caught.value.problems) == 3
 
 
-def test_repeat_factor_sampling_needs_a_threshold(tiny_config):
-    overrides = ["DATALOADER.SAMPLER_TRAIN", "RepeatFactorTrainingSampler"]
-    with pytest.raises(ConfigError, match=r"DATALOADER\.REPEAT_THRESHOLD"):
-        read_settings(load_config(tiny_config, overrides))
-    overrides += ["DATALOADER.REPEAT_THRESHOLD", "0.25"]
+def test_the_repeat_threshold_is_read_where_images_are_to_repeat(tiny_config):
+    overrides = ["DATALOADER.REPEAT_THRESHOLD", "0.25"]
+    assert read_settings(load_config(tiny_config, overrides)).loader.repeat_threshold is None
+    overrides += ["DATALOADER.SAMPLER_TRAIN", "RepeatFactorTrainingSampler"]
     assert read_settings(load_config(tiny_config, overrides)).loader.repeat_threshold == 0.25
 
 

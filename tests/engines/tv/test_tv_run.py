@@ -3,26 +3,18 @@
 import json
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 
 from eql_d2.checkpoint import METADATA_KEY
-from eql_d2.command_line import TrainOptions
-from eql_d2.engines.tv import run, training
+from eql_d2.engines.tv import training
 from eql_d2.errors import ConfigError, UserError
 
-
-@pytest.fixture
-def start(tiny_config, squares, tmp_path):
-    """Function that runs the tiny configuration on the squares into ``tmp_path / name``."""
-
-    def start(name, *overrides, data=squares, **options):
-        overrides = [*data.overrides, "OUTPUT_DIR", str(tmp_path / name), *map(str, overrides)]
-        return run(TrainOptions(str(tiny_config), overrides=tuple(overrides), **options))
-
-    return start
+TRAIN_NET = Path(__file__).parents[3] / "tools" / "train_net.py"
 
 
 def checkpoint(path):
@@ -142,6 +134,42 @@ def test_an_interrupt_saves_and_resumes(start, tmp_path, monkeypatch):
     assert_same_run(tmp_path / "cut", tmp_path / "whole")
 
 
+def test_ctrl_c_reaches_the_workers_too_and_still_saves(tiny_config, squares, tmp_path):
+    overrides = [*squares.overrides, "OUTPUT_DIR", str(tmp_path), "DATALOADER.NUM_WORKERS", "2"]
+    overrides += ["SOLVER.MAX_ITER", "100000", "SOLVER.CHECKPOINT_PERIOD", "100000"]
+    command = [sys.executable, str(TRAIN_NET), "--engine", "torchvision"]
+    command += ["--config-file", str(tiny_config), *overrides]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    ) as process:
+        for line in process.stdout:
+            if line.startswith("iteration"):
+                os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+                break
+        rest = process.stdout.read()
+    assert process.returncode == 130, rest
+    assert "saving a checkpoint" in rest
+    name = (tmp_path / "last_checkpoint").read_text()
+    assert checkpoint(tmp_path / name)["iteration"] > 0
+
+
+def test_a_lower_rate_counts_after_a_resume(start, tmp_path):
+    start("a", "SOLVER.MAX_ITER", 2, "SOLVER.STEPS", "[]")
+    lower = ("SOLVER.BASE_LR", 1e-5, "SOLVER.WEIGHT_DECAY", 0.25, "SOLVER.STEPS", "[]")
+    start("a", *lower, "SOLVER.WARMUP_ITERS", 0, resume=True)
+    groups = checkpoint(tmp_path / "a" / "model_final.pth")["optimizer"]["param_groups"]
+    assert {group["lr"] for group in groups} == {1e-5}
+    assert max(group["weight_decay"] for group in groups) == 0.25
+    assert losses_of(tmp_path / "a")[-1]["lr"] == 1e-5
+
+
+def test_resuming_does_not_ask_for_the_first_weights(start, tmp_path):
+    start("a", "SOLVER.MAX_ITER", 2)
+    start("a", "MODEL.WEIGHTS", tmp_path / "gone.pth", resume=True)
+    with pytest.raises(ConfigError, match="does not exist"):
+        start("b", "MODEL.WEIGHTS", tmp_path / "gone.pth", resume=True)
+
+
 def test_resume_without_checkpoint_starts_and_says_so(start, tmp_path, caplog):
     with caplog.at_level("INFO", logger="eql_d2.engines.tv"):
         start("a", resume=True)
@@ -173,58 +201,3 @@ def test_evaluation_during_training_changes_nothing(start, tmp_path):
     start("a")
     start("b", "TEST.EVAL_PERIOD", 2)
     assert_same_run(tmp_path / "a", tmp_path / "b")
-
-
-def test_a_loss_that_is_not_finite_stops_at_once(start, tmp_path):
-    with pytest.raises(training.TrainingDivergedError) as caught:
-        start("a", "SOLVER.BASE_LR", 1e18, "SOLVER.WARMUP_ITERS", 0, "SOLVER.MAX_ITER", 50)
-    message = str(caught.value)
-    for part in ("at iteration ", "loss_", "learning rate 1e+18", "image ids [10", "BASE_LR"):
-        assert part in message
-    assert not (tmp_path / "a" / "last_checkpoint").exists()
-
-
-def test_several_processes_are_refused(start):
-    for options in ({"num_gpus": 2}, {"num_machines": 2}):
-        with pytest.raises(ConfigError, match="one process"):
-            start("a", **options)
-
-
-def test_pretrained_resnet_is_loaded(start, tmp_path, caplog):
-    from torchvision.models import resnet18
-
-    torch.manual_seed(77)
-    torch.save(resnet18().state_dict(), tmp_path / "resnet18.pth")
-    extra = ("MODEL.WEIGHTS", tmp_path / "resnet18.pth", "MODEL.BACKBONE.FREEZE_AT", 5)
-    with caplog.at_level("INFO", logger="eql_d2.engines.tv"):
-        start("a", *extra)
-    assert "ResNet from" in caplog.text
-    state = checkpoint(tmp_path / "a" / "model_final.pth")["model"]
-    wanted = torch.load(tmp_path / "resnet18.pth", weights_only=True)
-    assert torch.equal(state["backbone.net.body.conv1.weight"], wanted["conv1.weight"])
-    name = "layer4.1.conv2.weight"
-    assert torch.equal(state[f"backbone.net.body.{name}"], wanted[name])
-
-
-def test_other_files_are_no_weights(start, tmp_path):
-    torch.save({"something": torch.zeros(1)}, tmp_path / "x.pth")
-    with pytest.raises(UserError, match="neither a checkpoint"):
-        start("a", "MODEL.WEIGHTS", tmp_path / "x.pth")
-
-
-def test_boxes_alone_need_no_masks(start, squares, tmp_path):
-    document = json.loads(Path(squares.json).read_text())
-    for annotation in document["annotations"][:2]:
-        del annotation["segmentation"]
-    (tmp_path / "bare.json").write_text(json.dumps(document))
-    bare = type(squares)(str(tmp_path / "bare.json"), squares.images)
-    metrics = start("a", "MODEL.MASK_ON", False, data=bare)
-    assert "bbox/AP" in metrics
-    assert "segm/AP" not in metrics
-    results = json.loads((tmp_path / "a/inference/lvis_instances_results.json").read_text())
-    assert "segmentation" not in results[0]
-
-
-def test_frozen_random_stages_are_warned_about(start, caplog):
-    start("a", "MODEL.BACKBONE.FREEZE_AT", 2, "SOLVER.MAX_ITER", 1)
-    assert "stay random" in caplog.text

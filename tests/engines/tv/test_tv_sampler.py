@@ -46,10 +46,18 @@ def test_repeat_factors_follow_the_rarest_category():
     assert repeat_factors(records, 0.4, sqrt=False).tolist() == pytest.approx([1, 1, 2, 1, 1])
 
 
+def test_crowds_repeat_nothing():
+    crowd = Instance(1, (0, 0, 1, 1), None, True)
+    records = records_with([0], [0], [0], [0])
+    records[2].instances.append(crowd)
+    assert repeat_factors(records, 0.5, sqrt=True).tolist() == [1, 1, 1, 1]
+
+
 @pytest.mark.detectron2
 @pytest.mark.parametrize("sqrt", [True, False])
 def test_repeat_factors_are_detectron2s(sqrt):
-    samplers = pytest.importorskip("detectron2.data.samplers")
+    from detectron2.data import samplers
+
     generator = torch.Generator().manual_seed(0)
     entries = []
     for _ in range(50):

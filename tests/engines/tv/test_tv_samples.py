@@ -17,6 +17,7 @@ from eql_d2.engines.tv.samples import (
     training_size,
     training_target,
 )
+from eql_d2.errors import DataError
 
 
 @pytest.fixture
@@ -147,6 +148,27 @@ def test_no_resizing_leaves_pixels_alone():
     pixels = np.random.default_rng(0).integers(0, 255, (9, 7, 3)).astype(np.uint8)
     assert resize_pixels(pixels, (9, 7)) is pixels
     assert resize_pixels(pixels, (18, 14)).shape == (18, 14, 3)
+
+
+@pytest.mark.parametrize("dataset", ["training", "test"])
+def test_a_file_of_another_size_than_annotated_is_refused(record, settings_of, dataset):
+    wrong = dataclasses.replace(record, height=60, width=40)
+    if dataset == "training":
+        images, item = TrainingImages([wrong], settings_of().input, 0, with_masks=True), (0, 0)
+    else:
+        images, item = TestImages([wrong], settings_of().input), 0
+    with pytest.raises(DataError, match=r"a\.png is 60 x 40 .* say 40 x 60 for image 7"):
+        images[item]
+
+
+def test_pinning_reaches_the_image_and_every_target(record, settings_of, monkeypatch):
+    sample = TrainingImages([record], settings_of().input, 0, with_masks=True)[0, 0]
+    pinned = []
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: pinned.append(tensor) or tensor)
+    copy = sample.pin_memory()
+    assert len(pinned) == 1 + len(sample.target) == 4
+    assert copy.target.keys() == sample.target.keys()
+    assert copy.image_id == 7
 
 
 def test_rotated_photographs_are_read_upright(record, settings_of, tmp_path):

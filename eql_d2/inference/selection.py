@@ -1,0 +1,151 @@
+"""From scores of every ROI and category to the best detections of an image.
+
+The result is that of ``torchvision.ops.batched_nms`` over all candidates, cut to the best D, to the
+bit. But non-maximum suppression walks down the scores, and nothing behind the D-th survivor can
+change the D before it: only the best candidates are decoded and compared, and more only where these
+leave too few. At LVIS's threshold of 1e-4 and 1203 categories that is about 1 % of the candidates.
+
+Shape legend: R ROIs of one image, K foreground categories, C candidates, D detections kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torchvision.ops import batched_nms, remove_small_boxes
+
+from eql_d2.inference.suppression import nms_per_category
+
+# First guess of how many candidates are needed for each detection kept, and how it grows.
+CANDIDATES_PER_DETECTION = 8
+GROWTH = 4
+# Up to so many boxes batched_nms compares all categories at once, shifted apart, which rounds;
+# above, one category after the other. Which of the two it is decides about overlaps that are the
+# threshold's to within that rounding.
+SHIFTED_UP_TO = {"cpu": 1000, "other": 25_000}
+
+# (C,) ROI indices and (C,) categories -> (C, 4) xyxy boxes, clipped to the image.
+Decoder = Callable[[Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Detections of one image, by descending score.
+
+    Attributes:
+        boxes: (D, 4) xyxy.
+        scores: (D,).
+        categories: (D,) int64.
+        rois: (D,) int64, the ROI each came from.
+    """
+
+    boxes: Tensor
+    scores: Tensor
+    categories: Tensor
+    rois: Tensor
+
+
+def select_detections(
+    scores: Tensor,
+    decode: Decoder,
+    *,
+    score_threshold: float,
+    nms_threshold: float,
+    max_detections: int,
+    min_side: float | None = None,
+    first_label: int = 0,
+    exact_ties: bool = True,
+) -> Selection:
+    """Keep the best detections of one image: threshold, NMS per category, best ``D``.
+
+    Args:
+        scores: (R, K) foreground scores; NaN is never a candidate.
+        decode: makes boxes for pairs of ROI and category.
+        score_threshold: candidates need a score above it.
+        nms_threshold: IoU above which the lower-scored box of one category is dropped.
+        max_detections: D, over all categories; negative for all.
+        min_side: boxes with a shorter side, or one that is NaN, are no candidates. Pixels.
+        first_label: label of the first category where the peer compares; it counts in the rounding
+            of few candidates. 1 for models with background first.
+        exact_ties: put equal scores in the order that ``batched_nms`` leaves them in, which is that
+            of an unstable sort over all survivors and differs between processors; costs a pass
+            over all candidates where two of the best D + 1 survivors tie. False: equal scores
+            stand by ROI, then category.
+
+    Returns:
+        at most D detections.
+    """
+    num_categories = scores.shape[1]
+    flat = scores.reshape(-1)
+    total = int(torch.count_nonzero(flat > score_threshold))
+    limit = SHIFTED_UP_TO.get(flat.device.type, SHIFTED_UP_TO["other"])
+    wanted = max_detections if max_detections >= 0 else total
+    # Small boxes may yet drop out: only more than `limit` large ones prove what the peer does.
+    least = 1 if min_side is None else limit + 1
+    count = total if total <= limit else min(total, max(least, CANDIDATES_PER_DETECTION * wanted))
+    while True:
+        candidates = _best_candidates(flat, count, total, score_threshold)
+        rois = torch.div(candidates, num_categories, rounding_mode="floor")
+        categories = candidates - rois * num_categories
+        values, boxes = flat[candidates], decode(rois, categories)
+        if min_side is not None:
+            large = remove_small_boxes(boxes, min_side)
+            boxes, values, rois, categories = (x[large] for x in (boxes, values, rois, categories))
+        kept: Tensor | None
+        if count == total:
+            labels = categories + first_label
+            kept = _nms_of_all(boxes, values, labels, nms_threshold, limit, exact_ties)
+        elif min_side is not None and len(boxes) <= limit:
+            kept = None
+        else:
+            kept = nms_per_category(boxes, values, categories, nms_threshold)
+            if len(kept) <= wanted:
+                kept = None
+            elif exact_ties and _has_ties(values[kept[: wanted + 1]]):
+                count, kept = total, None
+        if kept is not None:
+            kept = kept[:wanted]
+            return Selection(boxes[kept], values[kept], categories[kept], rois[kept])
+        count = min(total, GROWTH * count)
+
+
+def _nms_of_all(
+    boxes: Tensor, scores: Tensor, labels: Tensor, threshold: float, limit: int, exact_ties: bool
+) -> Tensor:
+    """Survivors of all candidates (ascending by ROI and category) by descending score."""
+    if len(boxes) <= limit:
+        return batched_nms(boxes, scores, labels, threshold)
+    kept = nms_per_category(boxes, scores, labels, threshold)
+    # Unstable on purpose: the same call on the same numbers as in batched_nms.
+    return kept[scores[kept].sort(descending=True, stable=not exact_ties)[1]]
+
+
+def _has_ties(descending: Tensor) -> bool:
+    return bool((descending[1:] == descending[:-1]).any())
+
+
+def _best_candidates(flat: Tensor, count: int, total: int, threshold: float) -> Tensor:
+    """Return the places of the ``count`` best scores, equal ones by place, best first.
+
+    All ``total`` scores above the threshold, where that many are asked for, come by place instead.
+    """
+    if count == total:
+        return (flat > threshold).nonzero()[:, 0]
+    places = _at_least_as_good(flat, count)
+    if len(places) < count:  # NaN counts as the largest number where the best are chosen
+        places = _at_least_as_good(torch.where(flat.isnan(), -torch.inf, flat), count)
+    best = torch.sort(flat[places], descending=True, stable=True).indices
+    return places[best[:count]]
+
+
+def _at_least_as_good(flat: Tensor, count: int) -> Tensor:
+    """Return the places, ascending, of scores that are at least the ``count``-th best."""
+    if flat.device.type == "cpu" and flat.dtype in (torch.float32, torch.float64):
+        array = flat.detach().numpy()  # NumPy selects 3 to 10 times faster than torch here
+        least = np.partition(array, len(array) - count)[len(array) - count]
+        return torch.from_numpy(np.flatnonzero(array >= least))
+    return (flat >= torch.topk(flat, count, sorted=False).values.min()).nonzero()[:, 0]
