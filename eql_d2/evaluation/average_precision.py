@@ -17,6 +17,12 @@ Corners, all as in lvis 0.5.3 unless said otherwise:
   means nothing, as in lvis, and ``ignore`` is honoured in both.
 * An object without ``area`` has its box's; one without a usable segmentation is ignored for masks
   (lvis stops).
+* Without categories ("agnostic"): what lvis means by ``use_cats=0``; its own code then looks for
+  the category -1 and finds nothing.
+* "coco": ``iscrowd`` alone makes an object ignored, and nothing is too small to count, as in
+  pycocotools (with records that have no ``bbox`` for masks).
+* "boundary": crowds keep their mask IoU, and size classes include both ends as above, where the
+  boundary-iou-api leaves the upper end out.
 * No detections at all is AP 0 (lvis stops with an IndexError). Annotation ids do not matter (lvis
   counts a match with the id 0 as a false positive).
 """
@@ -30,7 +36,7 @@ from typing import Any
 
 from eql_d2.errors import UserError
 from eql_d2.evaluation.annotations import read_ground_truth
-from eql_d2.evaluation.ground_truth import GROUPS
+from eql_d2.evaluation.ground_truth import GROUPS, GroundTruth
 from eql_d2.evaluation.image_lists import find_images
 from eql_d2.evaluation.report import Evaluation
 from eql_d2.evaluation.results import read_results
@@ -81,16 +87,7 @@ def evaluate(
             raise UserError(f"{name} must be at least 1, got {limit}")
     masks = ["segm"] if {"segm", "boundary"} & set(iou_types) else []
     boxes = ["bbox"] if "bbox" in iou_types or "proposals" in metrics else []
-    truth = read_ground_truth(
-        annotations,
-        need_masks=bool(masks),
-        need_groups=groups is None,
-        keep_empty="coco" in metrics,
-    )
-    if "coco" in metrics and not truth.exhaustive.all():
-        raise UserError(NOT_COCO)
-    if groups is not None:
-        truth = replace(truth, groups=_groups(groups, truth.category_ids.tolist()))
+    truth = _read_truth(annotations, groups, need_masks=bool(masks), coco="coco" in metrics)
     images = None if image_ids is None else find_images(truth.image_ids, image_ids)
     return evaluate_arrays(
         truth,
@@ -101,6 +98,24 @@ def evaluate(
         max_per_category=max_per_category,
         images=images,
     )
+
+
+def _read_truth(
+    annotations: str | os.PathLike[str] | dict[str, Any],
+    groups: Sequence[str] | Mapping[int, str] | None,
+    *,
+    need_masks: bool,
+    coco: bool,
+) -> GroundTruth:
+    """The annotations with ``groups``, fit for the metric "coco" if asked for."""
+    truth = read_ground_truth(
+        annotations, need_masks=need_masks, need_groups=groups is None, keep_empty=coco
+    )
+    if coco and not truth.exhaustive.all():
+        raise UserError(NOT_COCO)
+    if groups is None:
+        return truth
+    return replace(truth, groups=_groups(groups, truth.category_ids.tolist()))
 
 
 def _check_names(argument: str, names: Sequence[str], known: Sequence[str]) -> None:

@@ -1,4 +1,4 @@
-"""Json as the evaluation reads it: with orjson where it is installed, and from compressed files."""
+"""Read a json file of millions of records, compressed or not."""
 
 from __future__ import annotations
 
@@ -11,21 +11,13 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Iterator
-from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, cast
 
-from eql_d2 import files
 from eql_d2.errors import UserError
 from eql_d2.files import atomic_text_file, paused_garbage_collection
 
-__all__ = [
-    "ByteSource",
-    "atomic_text_file",
-    "parse_json",
-    "paused_garbage_collection",
-    "read_json",
-]
+__all__ = ["ByteSource", "atomic_text_file", "parse_json", "paused_garbage_collection", "read_json"]
 
 GZIP, ZIP = b"\x1f\x8b", b"PK\x03\x04"
 # What broken files make the standard library raise; RuntimeError: a zip with a password.
@@ -50,13 +42,25 @@ def parse_json(text: bytes) -> Any:
 
 
 def read_json(path: str | os.PathLike[str], what: str, error: type[UserError]) -> Any:
-    """:func:`eql_d2.files.read_json`, faster with orjson."""
-    with contextlib.suppress(ImportError, OSError, ValueError, RecursionError):
-        import orjson
+    """Parse the json file at ``path``, which may be compressed as in :class:`ByteSource`.
 
+    Args:
+        path: The file.
+        what: What the file should hold, for the message, for example "annotation file".
+        error: The class of the exception to raise.
+
+    Raises:
+        UserError: (as ``error``) The file cannot be opened or is not json.
+    """
+    with ByteSource(path, what, error) as source:
+        text = source.read().removeprefix(b"\xef\xbb\xbf")
+    try:
         with paused_garbage_collection():
-            return orjson.loads(Path(path).read_bytes())
-    return files.read_json(path, what, error)
+            return parse_json(text)
+    except (ValueError, RecursionError) as problem:
+        raise error(
+            f"{what} {path} is not valid json ({problem}); was it cut off while being written?"
+        ) from problem
 
 
 class ByteSource:

@@ -10,17 +10,14 @@ M of the D detections that overlap an object enough to be matched at the lowest 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from eql_d2.evaluation.boundary import boundary_overlaps
 from eql_d2.evaluation.ground_truth import GroundTruth
+from eql_d2.evaluation.iou_types import find_overlaps
 from eql_d2.evaluation.matching import UNMATCHED, Rounds, match, plan_rounds
-from eql_d2.evaluation.overlaps import Overlaps, box_overlaps, mask_overlaps, shared_pairs
 from eql_d2.evaluation.results import Detections
-from eql_d2.evaluation.rle import measure_rles
 from eql_d2.evaluation.selection import highest_scores, labelled
 from eql_d2.evaluation.thresholds import AREA_RANGES, IOU_THRESHOLDS, outside
 
@@ -142,35 +139,47 @@ def match_detections(
     areas = detections.box_areas if iou_type == "bbox" else detections.mask_areas
     assert areas is not None
     kept = kept[np.isfinite(areas[kept]) & ((areas[kept] > 0) | keep_empty)]
-    category = detections.category[kept]
-    pairs = category * len(truth.image_ids) + detections.image[kept]
-    exhaustive = ~np.isin(pairs, truth.not_exhaustive_pairs)
-    ties = pairs
+    kept = _by_category_image_score(detections, kept, one_category)
+    category, image = detections.category[kept], detections.image[kept]
+    exhaustive = ~np.isin(category * len(truth.image_ids) + image, truth.not_exhaustive_pairs)
     if one_category:
-        truth = truth.take(np.argsort(truth.category, kind="stable"))
-        truth = replace(truth, category=np.zeros_like(truth.category))
-        category, pairs = np.zeros_like(category), detections.image[kept]
-    order = np.lexsort((ties, -detections.scores[kept], pairs))
-    kept, pairs, exhaustive = kept[order], pairs[order], exhaustive[order]
-    plan = plan_rounds(_overlaps(truth, detections, kept, pairs, iou_type), pairs)
+        truth, category = _merged(truth), np.zeros_like(category)
+    pairs = category * len(truth.image_ids) + image
+    plan = plan_rounds(find_overlaps(truth, detections, kept, pairs, iou_type), pairs)
     unusable = truth.ignored if iou_type == "bbox" else truth.ignored | truth.without_mask
     ignored = np.stack([unusable | outside(truth.areas, limits) for limits in AREA_RANGES])
+    inside = np.stack([~outside(areas[kept], limits) for limits in AREA_RANGES])
     return Matches(
         num_images=len(truth.image_ids),
         num_categories=1 if one_category else len(truth.category_ids),
         index=kept,
-        image=detections.image[kept],
-        category=category[order],
+        image=image,
+        category=category,
         scores=detections.scores[kept],
-        counts_unmatched=np.stack(
-            [exhaustive & ~outside(areas[kept], limits) for limits in AREA_RANGES]
-        ),
+        counts_unmatched=exhaustive & inside,
         overlapping=np.sort(plan.detection),
         matched=_match_areas(plan, ignored, truth.crowd),
         truth_image=truth.image,
         truth_category=truth.category,
         ignored=ignored,
     )
+
+
+def _by_category_image_score(
+    detections: Detections, kept: NDArray[np.int64], one_category: bool
+) -> NDArray[np.int64]:
+    """The order in which detections are matched; ``kept`` decides between equal scores."""
+    category, image = detections.category[kept], detections.image[kept]
+    if one_category:
+        return kept[np.lexsort((category, -detections.scores[kept], image))]
+    pairs = category * (int(image.max(initial=0)) + 1) + image
+    return kept[np.lexsort((-detections.scores[kept], pairs))]
+
+
+def _merged(truth: GroundTruth) -> GroundTruth:
+    """All categories as one; objects in the order of their categories."""
+    truth = truth.take(np.argsort(truth.category, kind="stable"))
+    return replace(truth, category=np.zeros_like(truth.category))
 
 
 def _match_areas(
@@ -181,41 +190,3 @@ def _match_areas(
     return np.stack(
         [match(plan, part, crowd, IOU_THRESHOLDS)[:, order].astype(np.int32) for part in ignored]
     )
-
-
-def _overlaps(
-    truth: GroundTruth,
-    detections: Detections,
-    kept: NDArray[np.int64],
-    pairs: NDArray[np.int64],
-    iou_type: str,
-) -> Overlaps:
-    shared = shared_pairs(pairs, truth.pairs)
-    if iou_type == "bbox":
-        assert detections.boxes is not None
-        boxes = detections.boxes[kept]
-        return box_overlaps(shared, boxes, truth.boxes, truth.crowd, IOU_THRESHOLDS[0])
-    assert detections.masks is not None
-    assert truth.masks is not None
-    detected, objects = detections.masks, truth.masks
-
-    def detection_masks(index: NDArray[np.int64]) -> list[dict[str, Any]]:
-        chosen = kept[index]
-        return _rles(truth.sizes[detections.image[chosen]], detected.take(chosen))
-
-    def truth_masks(index: NDArray[np.int64]) -> list[dict[str, Any]]:
-        return _rles(truth.sizes[truth.image[index]], objects.take(index))
-
-    assert detections.mask_areas is not None
-    object_areas = measure_rles(objects.take(np.arange(len(objects)))).areas.astype(np.float64)
-    areas = (detections.mask_areas[kept], object_areas)
-    lowest = IOU_THRESHOLDS[0]
-    found = mask_overlaps(shared, detection_masks, truth_masks, truth.crowd, lowest, areas)
-    if iou_type == "segm":
-        return found
-    return boundary_overlaps(found, detection_masks, truth_masks, truth.crowd, lowest)
-
-
-def _rles(sizes: NDArray[np.int64], counts: list[bytes]) -> list[dict[str, Any]]:
-    """Masks of (N, 2) ``sizes`` as pycocotools takes them."""
-    return [{"size": s, "counts": c} for s, c in zip(sizes.tolist(), counts, strict=True)]

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 CHUNK = 1 << 20  # box overlaps computed at once: bounds the memory
 MASKS = 512  # asked for at once
-SLACK = 1e-9  # for rounding where areas are compared
 
 
 @dataclass(frozen=True)
@@ -48,6 +47,11 @@ class SharedPairs:
     first_truth: NDArray[np.int64]
     num_truths: NDArray[np.int64]
     truth_order: NDArray[np.int64]
+
+    @property
+    def truths(self) -> NDArray[np.int64]:
+        """The objects of all pairs, pair by pair."""
+        return self.truth_order[_ranges(self.first_truth, self.num_truths)]
 
 
 def shared_pairs(detection_pairs: NDArray[np.int64], truth_pairs: NDArray[np.int64]) -> SharedPairs:
@@ -82,73 +86,51 @@ def mask_overlaps(
     truth_masks: Callable[[NDArray[np.int64]], Sequence[dict[str, Any]]],
     crowd: NDArray[np.bool_],
     minimum: float,
-    areas: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None,
 ) -> Overlaps:
-    """Mask IoU by pycocotools, pair by pair.
-
-    Args:
-        pairs: From :func:`shared_pairs`.
-        detection_masks: Gives the RLEs of some detections.
-        truth_masks: Gives the RLEs of some objects.
-        crowd: (G,).
-        minimum: Lowest IoU of interest.
-        areas: Pixels of each detection's mask and of each object's. With them, only detections
-            near in size to an object of their pair are looked at: IoU is at most the ratio of the
-            areas, so the result is the same.
-    """
+    """Mask IoU by pycocotools, pair by pair. The two functions give the RLEs of some indices."""
     from pycocotools import mask as coco_mask
 
-    detections = _ranges(pairs.first_detection, pairs.num_detections)
-    number = pairs.num_detections
-    if areas is not None:
-        chosen = _near_in_size(pairs, detections, *areas, crowd, minimum)
-        pair = np.repeat(np.arange(len(number)), number)
-        detections, number = detections[chosen], np.bincount(pair[chosen], minlength=len(number))
-    sizes = number * pairs.num_truths
+    sizes = pairs.num_detections * pairs.num_truths
+    stops = np.cumsum(sizes)
     ious = np.empty(int(sizes.sum()))
-    place = first = 0
-    for part in _pair_chunks(number + pairs.num_truths):
-        truth = pairs.truth_order[_ranges(pairs.first_truth[part], pairs.num_truths[part])]
-        last = first + int(number[part].sum())
-        detected, first = detection_masks(detections[first:last]), last
+    place = 0
+    for part in _pair_chunks(pairs.num_detections + pairs.num_truths):
+        number, num_truths = pairs.num_detections[part], pairs.num_truths[part]
+        truth = pairs.truth_order[_ranges(pairs.first_truth[part], num_truths)]
+        detected = detection_masks(_ranges(pairs.first_detection[part], number))
         objects, flags = truth_masks(truth), crowd[truth].tolist()
         stop = truth_stop = 0
-        counts = zip(number[part].tolist(), pairs.num_truths[part].tolist(), strict=True)
-        for count, truth_count in counts:
+        for count, truth_count in zip(number.tolist(), num_truths.tolist(), strict=True):
             start, stop = stop, stop + count
             some = slice(truth_stop, truth_stop := truth_stop + truth_count)
-            if count:
-                iou = coco_mask.iou(detected[start:stop], objects[some], flags[some])
-                ious[place : place + iou.size] = iou.ravel()
-                place += iou.size
+            iou = coco_mask.iou(detected[start:stop], objects[some], flags[some])
+            ious[place : place + iou.size] = iou.ravel()
+            place += iou.size
     near = np.flatnonzero(ious >= minimum)
-    pair = np.searchsorted(np.cumsum(sizes), near, side="right")
-    row, column = np.divmod(near - (np.cumsum(sizes) - sizes)[pair], pairs.num_truths[pair])
+    pair = np.searchsorted(stops, near, side="right")
+    row, column = np.divmod(near - (stops - sizes)[pair], pairs.num_truths[pair])
     truth = pairs.truth_order[pairs.first_truth[pair] + column]
-    return Overlaps(detections[(np.cumsum(number) - number)[pair] + row], truth, ious[near])
+    return Overlaps(pairs.first_detection[pair] + row, truth, ious[near])
 
 
-def _near_in_size(
+def alike(
     pairs: SharedPairs,
-    detections: NDArray[np.int64],
     detection_areas: NDArray[np.float64],
     truth_areas: NDArray[np.float64],
     crowd: NDArray[np.bool_],
     minimum: float,
 ) -> NDArray[np.bool_]:
-    """Whether the pair of each of ``detections`` has an object with areas in this ratio."""
-    truth = pairs.truth_order[_ranges(pairs.first_truth, pairs.num_truths)]
-    truth_pair = np.repeat(np.arange(len(pairs.num_truths)), pairs.num_truths)
-    order = np.lexsort((truth_areas[truth], truth_pair))
-    own = detection_areas[detections]
-    low = np.floor(own * (minimum * (1 - SLACK))).astype(np.int64)
-    high = np.ceil(own / (minimum * (1 - SLACK))).astype(np.int64) + 1
-    apart = int(max(high.max(initial=0), truth_areas.max(initial=0))) + 1
-    keys = truth_pair[order] * apart + truth_areas[truth[order]].astype(np.int64)
-    pair = np.repeat(np.arange(len(pairs.num_detections)), pairs.num_detections)
-    found = np.searchsorted(keys, pair * apart + low) < np.searchsorted(keys, pair * apart + high)
-    has_crowd = np.bincount(truth_pair, crowd[truth], minlength=len(pairs.num_truths)) > 0
-    return found | has_crowd[pair]
+    """(D,) detections whose mask IoU with an object can be ``minimum``, going by (D,), (G,) areas.
+
+    IoU is at most the smaller area through the larger one; with a crowd it is always possible.
+    """
+    result = np.zeros(len(detection_areas), dtype=bool)
+    slack = minimum * (1 - 1e-9)  # the division that gives the IoU is rounded
+    for detection, truth in _combinations(pairs):
+        a, b = detection_areas[detection], truth_areas[truth]
+        possible = (np.minimum(a, b) >= slack * np.maximum(a, b)) | crowd[truth]
+        result[detection[possible]] = True
+    return result
 
 
 def _pair_chunks(num_masks: NDArray[np.int64]) -> Iterator[slice]:

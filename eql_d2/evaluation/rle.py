@@ -18,7 +18,7 @@ CHUNK = 512  # strings decoded at once: their numbers fit the processor cache, 3
 FIRST_CHARACTER = 48  # "0"; the format uses the 64 characters from here
 MORE, SIGN, VALUE_BITS, BITS = 0x20, 0x10, 0x1F, 5
 LARGEST_COORDINATE = 1e6  # pycocotools allocates in proportion to a polygon's length
-LARGEST_RUN = 2**31  # pycocotools counts in 32 bits
+LARGEST_RUN = 2**29  # pycocotools writes longer ones past the end of its buffer
 LONGEST_NUMBER = 7  # characters; pycocotools' own limit for 32-bit counts
 
 

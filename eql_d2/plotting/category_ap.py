@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
@@ -13,10 +14,13 @@ from eql_d2.plotting.palette import GROUP_COLORS
 if TYPE_CHECKING:
     from eql_d2.evaluation import CategoryRow
 
+Point = tuple[int, float, str]  # images, AP, name
+
 GROUP_NAMES = {"r": "rare", "c": "common", "f": "frequent"}
 MARKERS = {"r": "o", "c": "s", "f": "^"}  # colour never stands alone
 NO_GROUP = "#666666"
-WORST_NAMED = 5  # categories whose names stand beside their points
+NAMED = 5  # categories whose names stand beside their points, if they have room:
+ROOM = (0.3, 6.0)  # factors of ten in images, AP
 
 
 def plot_category_ap(
@@ -26,7 +30,7 @@ def plot_category_ap(
 ) -> None:
     """Draw one panel for each kind of AP in ``rows``, a point a category, a line a group's mean.
 
-    The categories of most images with the lowest AP are named.
+    Named are the categories furthest below the mean of their group.
 
     Args:
         rows: ``Evaluation.categories``.
@@ -48,7 +52,7 @@ def _panel(
     axes: Any, rows: Sequence[CategoryRow], kind: str, image_counts: Mapping[int, int] | None
 ) -> None:
     """The points of one kind of AP; categories without objects have none."""
-    points: dict[str | None, list[tuple[int, float, str]]] = {}
+    points: dict[str | None, list[Point]] = {}
     for row in rows:
         ap = row.ap[kind]
         images = row.images if image_counts is None else image_counts.get(row.category_id, 0)
@@ -61,7 +65,7 @@ def _panel(
         if group in points:
             _draw_group(axes, points[group], group)
     everyone = [point for part in points.values() for point in part]
-    for images, ap, name in sorted(everyone, key=lambda p: (p[1], -p[0], p[2]))[:WORST_NAMED]:
+    for images, ap, name in _worst(list(points.values())):
         text = name if len(name) <= 18 else name[:17] + "…"
         axes.annotate(
             text, (images, ap), xytext=(4, 4), textcoords="offset points", fontsize=7, rotation=25
@@ -72,7 +76,24 @@ def _panel(
         axes.legend(loc="upper left", frameon=True, framealpha=0.9, edgecolor="none", fontsize=8)
 
 
-def _draw_group(axes: Any, points: Sequence[tuple[int, float, str]], group: str | None) -> None:
+def _worst(groups: Sequence[Sequence[Point]]) -> list[Point]:
+    """The points furthest below the mean of their group that are not too near to each other."""
+    shortfall = {
+        point: fmean(ap for _, ap, _ in group) - point[1] for group in groups for point in group
+    }
+    named: list[Point] = []
+    for point in sorted(shortfall, key=lambda p: (-shortfall[p], p)):
+        apart = (
+            abs(math.log10((point[0] + 1) / (other[0] + 1))) > ROOM[0]
+            or abs(point[1] - other[1]) > ROOM[1]
+            for other in named
+        )
+        if len(named) < NAMED and shortfall[point] > 0 and all(apart):
+            named.append(point)
+    return named
+
+
+def _draw_group(axes: Any, points: Sequence[Point], group: str | None) -> None:
     mean = fmean(ap for _, ap, _ in points)
     color, name = NO_GROUP, "all"
     if group is not None:

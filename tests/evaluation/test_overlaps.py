@@ -5,7 +5,7 @@ import pytest
 from pycocotools import mask as coco_mask
 
 from eql_d2.evaluation import overlaps
-from eql_d2.evaluation.overlaps import box_overlaps, mask_overlaps, shared_pairs
+from eql_d2.evaluation.overlaps import alike, box_overlaps, mask_overlaps, shared_pairs
 
 SIZE = 40
 
@@ -88,29 +88,23 @@ def test_masks(seed):
     assert asked == np.flatnonzero(np.isin(pairs, truth_pairs)).tolist()  # existing pairs only
 
 
-@pytest.mark.parametrize("masks", [1, 3, 1 << 12])
-@pytest.mark.parametrize("minimum", [0.1, 0.5, 0.7])
-@pytest.mark.parametrize("seed", range(8))
-def test_comparing_areas_first_changes_nothing_and_saves_work(seed, minimum, masks, monkeypatch):
-    monkeypatch.setattr(overlaps, "MASKS", masks)
+@pytest.mark.parametrize("seed", range(5))
+def test_masks_of_unlike_area_need_no_comparison(seed):
     pairs, truth_pairs, boxes, truths, crowd = make(seed)
-    codes, truth_codes = rles(boxes), rles(truths)
-    areas = (coco_mask.area(codes).astype(float), coco_mask.area(truth_codes).astype(float))
-    asked = []
+    detection_rles, truth_rles = rles(boxes), rles(truths)
+    areas = [np.array([coco_mask.area(r) for r in part]) for part in (detection_rles, truth_rles)]
+    near = alike(shared_pairs(pairs, truth_pairs), *areas, crowd, 0.5)
+    found = expected_overlaps(pairs, truth_pairs, detection_rles, truth_rles, crowd, 0.5)
+    assert {d for d, _, _ in found} <= set(np.flatnonzero(near).tolist())
+    assert not near[~np.isin(pairs, truth_pairs)].any()
 
-    def detection_masks(index):
-        asked.extend(index.tolist())
-        return [codes[i] for i in index]
 
-    shared = shared_pairs(pairs, truth_pairs)
-    truth_masks = lambda index: [truth_codes[i] for i in index]  # noqa: E731
-    found = mask_overlaps(shared, detection_masks, truth_masks, crowd, minimum, areas)
-    assert as_list(found) == expected_overlaps(
-        pairs, truth_pairs, codes, truth_codes, crowd, minimum
-    )
-    assert len(asked) <= np.isin(pairs, truth_pairs).sum()
-    if not crowd.any() and minimum > 0.5:
-        assert len(asked) < np.isin(pairs, truth_pairs).sum()
+def test_areas_that_are_just_alike():
+    """The areas 100 and 50 may have IoU 0.5; with a crowd any areas may."""
+    shared = shared_pairs(np.zeros(4, int), np.zeros(1, int))
+    areas = np.array([100.0, 50.0, 49.0, 201.0])
+    for crowd, expected in ((False, [True, True, False, False]), (True, [True] * 4)):
+        assert alike(shared, areas, areas[:1], np.array([crowd]), 0.5).tolist() == expected
 
 
 def test_shared_pairs_are_the_intersection():
