@@ -17,7 +17,11 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10",
     packages=find_packages(include=["eql_d2", "eql_d2.*"]),
-    package_data={"eql_d2": ["*.json"], "eql_d2.categories": ["tables/*.json"]},
+    package_data={
+        "eql_d2": ["*.json"],
+        "eql_d2.categories": ["tables/*.json"],
+        "eql_d2.reporting": ["page.css", "page.js"],
+    },
     install_requires=[
         "torch>=2.4",
         "torchvision>=0.19",

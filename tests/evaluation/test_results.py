@@ -74,7 +74,7 @@ def test_counts_as_text_or_bytes(counts):
         ({"image_id": "5"}, "'image_id' is not an integer"),
         ({"image_id": 5.5}, "'image_id' is not an integer"),
         ({"image_id": None}, "'image_id' is not an integer"),
-        ({"image_id": 10**30}, "'image_id' is not an integer"),
+        ({"image_id": 10**30}, "'image_id' is not in the annotations"),
         ({"image_id": [5]}, "'image_id' is not an integer"),
         ({"category_id": 11}, "'category_id' is not in the annotations"),
         ({"category_id": float("nan")}, "'category_id' is not an integer"),

@@ -1,0 +1,138 @@
+"""The runs of a report: what their output folders hold, seeds of one configuration together."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+
+from eql_d2.errors import DataError, UserError
+from eql_d2.plotting.results_table import ResultRow, rows_from_runs
+
+RESULTS_FILE = "inference/lvis_instances_results.json"
+IOU_TYPES = {"bbox": "box", "segm": "mask"}
+
+
+@dataclass(frozen=True)
+class CategoryResult:
+    """A category in one evaluation; AP in percent, None where it has no object."""
+
+    category_id: int
+    name: str
+    group: str | None
+    images: int
+    instances: int
+    detections: int
+    ap: dict[str, float | None]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One finished run.
+
+    Attributes:
+        folder: Its output folder.
+        row: Configuration, seed and metrics.
+        categories: From per_category.csv, by category id; empty where there is no such file.
+        log: The training log, or None.
+        results: The results file, or None.
+    """
+
+    folder: Path
+    row: ResultRow
+    categories: dict[int, CategoryResult]
+    log: Path | None
+    results: Path | None
+
+
+@dataclass(frozen=True)
+class Side:
+    """The runs of one configuration, which differ in their seed."""
+
+    name: str
+    runs: tuple[Run, ...]
+
+    def values(self, metric: str) -> list[float]:
+        """Return a metric of all runs that define it."""
+        found = [run.row.metrics.get(metric) for run in self.runs]
+        return [value for value in found if value is not None]
+
+    def category_ap(self, kind: str) -> dict[int, float]:
+        """Return the mean over runs of each category's AP, percent."""
+        ids = {i: None for run in self.runs for i in run.categories}
+        means = {}
+        for i in ids:
+            found = [run.categories[i].ap.get(kind) for run in self.runs if i in run.categories]
+            known = [value for value in found if value is not None]
+            if known:
+                means[i] = fmean(known)
+        return means
+
+
+def read_sides(folders: Sequence[str | Path]) -> list[Side]:
+    """Read output folders, in the order given; those that share a configuration become one side.
+
+    Raises:
+        UserError: a folder does not exist, is named twice or holds no ``metrics.json``.
+        DataError: a file of a run is damaged.
+    """
+    paths = [Path(folder) for folder in folders]
+    if not paths:
+        raise UserError("name at least one output folder of a run")
+    if len({path.resolve() for path in paths}) < len(paths):
+        raise UserError(f"a run is named twice: {', '.join(map(str, paths))}")
+    runs = [_read_run(path) for path in paths]
+    names = dict.fromkeys(run.row.config for run in runs)
+    return [Side(name, tuple(run for run in runs if run.row.config == name)) for name in names]
+
+
+def _read_run(folder: Path) -> Run:
+    if not folder.is_dir():
+        raise UserError(f"no such folder: {folder}")
+    rows = rows_from_runs([folder])
+    if not rows:
+        raise UserError(f"{folder} holds no metrics.json; make it with tools/evaluate.py")
+    log, results = folder / "metrics.jsonl", folder / RESULTS_FILE
+    return Run(
+        folder,
+        rows[0],
+        read_categories(folder / "per_category.csv"),
+        log if log.is_file() else None,
+        results if results.is_file() else None,
+    )
+
+
+def read_categories(path: Path) -> dict[int, CategoryResult]:
+    """Read a ``per_category.csv``; nothing where it does not exist.
+
+    Raises:
+        DataError: it is not what ``tools/evaluate.py`` writes.
+    """
+    if not path.is_file():
+        return {}
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            lines = list(csv.DictReader(file))
+        categories = [_category(line) for line in lines]
+    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
+        raise DataError(f"{path} is no table as evaluate.py writes it: {error!r}") from error
+    return {category.category_id: category for category in categories}
+
+
+def _category(line: dict[str, str]) -> CategoryResult:
+    ap = {
+        key.removesuffix("/AP"): float(value) if value else None
+        for key, value in line.items()
+        if key in {f"{kind}/AP" for kind in IOU_TYPES}
+    }
+    return CategoryResult(
+        category_id=int(line["category_id"]),
+        name=line["name"],
+        group=line["group"] or None,
+        images=int(line["images"]),
+        instances=int(line["instances"]),
+        detections=int(line["detections"]),
+        ap=ap,
+    )

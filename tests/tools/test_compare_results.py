@@ -1,0 +1,105 @@
+"""compare_results.py as a user calls it."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from eql_d2.errors import ResultsError, UserError
+from eql_d2.evaluation import evaluate
+
+TOOL = Path(__file__).parents[2] / "tools" / "compare_results.py"
+
+
+@pytest.fixture
+def tool():
+    spec = importlib.util.spec_from_file_location("compare_results_tool", TOOL)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def files(tmp_path):
+    """Annotations of 30 images, and ``results(name, seed, found)``."""
+    rng = np.random.default_rng(0)
+    annotations = [
+        {"id": i, "image_id": i // 3, "category_id": i % 3, "area": 400,
+         "bbox": [*rng.integers(0, 70, 2).tolist(), 20, 20]}
+        for i in range(90)
+    ]  # fmt: skip
+    truth = {
+        "images": [{"id": i, "height": 100, "width": 100} for i in range(30)],
+        "annotations": annotations,
+        "categories": [{"id": k, "name": str(k), "frequency": "rcf"[k]} for k in range(3)],
+    }
+    (tmp_path / "truth.json").write_text(json.dumps(truth))
+
+    def results(name, seed, found):
+        rng = np.random.default_rng(seed)
+        records = [
+            {key: a[key] for key in ("image_id", "category_id", "bbox")} | {"score": rng.random()}
+            for a in annotations
+            if rng.random() < found
+        ]
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(records))
+        return str(path)
+
+    return tmp_path, results
+
+
+def call(tool, files, *arguments):
+    common = ["--annotations", str(files[0] / "truth.json"), "--iou-types", "bbox"]
+    return tool.main([*arguments, *common, "--resamples", "100"])
+
+
+def test_two_files(tool, files, capsys):
+    folder, results = files
+    first, second = results("a.json", 1, 0.4), results("b.json", 2, 0.9)
+    assert call(tool, files, first, second, "--json", str(folder / "out.json")) == 0
+    printed = capsys.readouterr().out
+    assert "bbox/AP: B is" in printed
+    assert "exceeds the noise of images" in printed
+    metrics = json.loads((folder / "out.json").read_text())["metrics"]
+    for side, file in (("A", first), ("B", second)):
+        ap = evaluate(folder / "truth.json", file, iou_types=["bbox"]).metrics["bbox/AP"]
+        assert metrics["bbox/AP"][side] == pytest.approx(ap)
+
+
+def test_several_seeds_a_side_as_run_folders(tool, files, capsys):
+    folder, results = files
+    runs = [f"{side}{seed}" for side in "ab" for seed in range(2)]
+    for number, run in enumerate(runs):
+        results(f"{run}/inference/lvis_instances_results.json", number, 0.5 + 0.2 * (run > "b"))
+    paths = [str(folder / run) for run in runs]
+    assert call(tool, files, *paths[:2], "--against", *paths[2:], "--names", "old", "new") == 0
+    printed = capsys.readouterr().out
+    assert "A: old (2 runs)   B: new (2 runs)" in printed
+    assert "seeds" in printed.splitlines()[4]
+    assert "noise of training" not in printed
+
+
+def test_other_confidence_widens(tool, files, capsys):
+    _, results = files
+    pair = results("a.json", 1, 0.5), results("b.json", 2, 0.6)
+    widths = []
+    for confidence in ("0.8", "0.99"):
+        call(tool, files, *pair, "--confidence", confidence)
+        line = next(x for x in capsys.readouterr().out.splitlines() if x.startswith("bbox/AP "))
+        low, high = line.split()[4], line.split()[6]
+        widths.append(float(high) - float(low))
+    assert widths[0] < widths[1]
+
+
+def test_one_file_has_nothing_to_be_compared_with(tool, files):
+    with pytest.raises(UserError, match="two results files, or --against; got 1"):
+        call(tool, files, files[1]("a.json", 1, 0.5))
+
+
+def test_a_missing_file_is_named(tool, files):
+    with pytest.raises(ResultsError, match=r"nowhere\.json"):
+        call(tool, files, files[1]("a.json", 1, 0.5), "nowhere.json")

@@ -1,0 +1,96 @@
+"""report.py and run_evaluation_demo.py on small finished runs."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from eql_d2.config import load_config
+from eql_d2.data.longtail_shapes import generate_longtail_shapes
+from eql_d2.errors import UserError
+from eql_d2.evaluation import evaluate
+
+TOOLS = Path(__file__).parents[2] / "tools"
+
+
+def load(name):
+    spec = importlib.util.spec_from_file_location(f"{name}_tool", TOOLS / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """Two finished runs on the same generated images, with their configuration."""
+    root = tmp_path_factory.mktemp("demo")
+    numbers = {"num_categories": 6, "num_train_images": 24, "num_test_images": 12}
+    truth = generate_longtail_shapes(root / "data", **numbers, image_size=64, seed=0)[2]
+    keys = [v for k, n in numbers.items() for v in (f"DATA.LONGTAIL_SHAPES.{k.upper()}", str(n))]
+    keys += ["DATA.LONGTAIL_SHAPES.DIR", str(root / "data")]
+    config = load_config(str(TOOLS.parent / "configs/quick/longtail_shapes_eql.yaml"), keys)
+    content = json.loads(Path(truth).read_text())
+    for seed, name in enumerate(("first", "second")):
+        rng = np.random.default_rng(seed)
+        records = [
+            {key: a[key] for key in ("image_id", "category_id", "bbox", "segmentation")}
+            | {"score": float(rng.random())}
+            for a in content["annotations"]
+            if rng.random() < 0.8
+        ]
+        run = root / name
+        (run / "inference").mkdir(parents=True)
+        (run / "inference/lvis_instances_results.json").write_text(json.dumps(records))
+        (run / "config.yaml").write_text(config.dump())
+        evaluate(truth, records).write(run)
+    return root
+
+
+def test_the_whole_way_ends_with_the_same_metrics(runs, capfd):
+    tool = load("run_evaluation_demo")
+    pair = [str(runs / "first"), str(runs / "second")]
+    assert tool.main(["--output-dir", str(runs / "out"), "--runs", *pair]) == 0
+    printed = capfd.readouterr().out
+    names = [line.split()[2] for line in printed.splitlines() if line.startswith("$ python")]
+    assert [name.removeprefix("tools/").removesuffix(".py") for name in names] == [
+        "evaluate", "evaluate", "compare_results", "pack_submission", "validate_results",
+        "evaluate", "report",
+    ]  # fmt: skip
+    assert "Submission and results score alike: largest change 0.0e+00" in printed
+    again = json.loads((runs / "out/submission/metrics.json").read_text())
+    assert again == json.loads((runs / "second/metrics.json").read_text())
+    page = (runs / "out/report.html").read_text()
+    assert "data:image/jpeg" in page
+    assert "second against first" in page
+
+
+def test_the_way_ends_where_a_step_fails(runs, tmp_path):
+    tool = load("run_evaluation_demo")
+    with pytest.raises(UserError, match=r"tools/evaluate\.py ended with code 2"):
+        tool.tool(
+            "evaluate", "--annotations", "none", "--results", "none", "--output-dir", tmp_path
+        )
+
+
+def test_page_of_runs_without_annotations(runs, tmp_path, capsys):
+    page = tmp_path / "page.html"
+    arguments = ["--runs", str(runs / "first"), "--output", str(page), "--title", "One run"]
+    assert load("report").main(arguments) == 0
+    printed = capsys.readouterr().out
+    assert "not shown: examples (no annotations and images given)" in printed
+    assert "<h1>One run</h1>" in page.read_text()
+
+
+def test_counts_of_training_images(runs, tmp_path):
+    page = tmp_path / "page.html"
+    arguments = ["--runs", str(runs / "first"), "--output", str(page)]
+    arguments += ["--train-annotations", str(runs / "data/train.json")]
+    assert load("report").main(arguments) == 0
+    assert "training images with the category" in page.read_text()
+
+
+def test_images_need_annotations(runs, tmp_path):
+    with pytest.raises(UserError, match="--images needs --annotations"):
+        load("report").main(["--runs", str(runs / "first"), "--images", ".", "--output", "x.html"])

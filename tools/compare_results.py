@@ -1,0 +1,73 @@
+"""Say whether the difference between two results files, or two sets of them, exceeds the noise.
+
+    python tools/compare_results.py A.json B.json --annotations gt.json
+    python tools/compare_results.py A0.json A1.json A2.json --against B0.json B1.json B2.json \
+        --annotations gt.json [--json OUT]
+
+The first form compares B with A, the second all runs of B with all runs of A (seeds of one
+configuration). A folder stands for its inference/lvis_instances_results.json. Prints AP, APr, APc
+and APf of both sides with intervals of the difference over images, over categories, over both and
+over seeds, and in words whether it exceeds each.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from eql_d2.command_line import run_tool
+from eql_d2.errors import UserError
+from eql_d2.evaluation.bootstrap import IOU_TYPES, KNOWN_TYPES, NUM_SAMPLES, resample_results
+from eql_d2.evaluation.comparison import compare_results
+from eql_d2.evaluation.comparison_text import as_json, table
+from eql_d2.evaluation.json_file import atomic_text_file
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the tool."""
+    parser = argparse.ArgumentParser(description="Compare results files by paired bootstrap.")
+    parser.add_argument("results", nargs="+", type=Path, metavar="RESULTS")
+    parser.add_argument("--against", nargs="+", type=Path, metavar="RESULTS", help="side B")
+    parser.add_argument("--annotations", required=True, metavar="JSON", help="COCO or LVIS json")
+    parser.add_argument("--names", nargs=2, metavar=("A", "B"), help="what the sides are called")
+    parser.add_argument("--iou-types", nargs="+", choices=KNOWN_TYPES, default=IOU_TYPES)
+    parser.add_argument("--groups-from", metavar="JSON", help="training annotations for r, c, f")
+    parser.add_argument("--resamples", type=int, default=NUM_SAMPLES, metavar="R")
+    parser.add_argument("--confidence", type=float, default=0.95, metavar="C")
+    parser.add_argument("--seed", type=int, default=0, help="of the random numbers")
+    parser.add_argument("--json", type=Path, metavar="OUT", help="write all numbers here")
+    args = parser.parse_args(argv)
+    first, second = args.results, args.against
+    if second is None:
+        if len(first) != 2:
+            raise UserError(f"give two results files, or --against; got {len(first)} and no other")
+        first, second = first[:1], first[1:]
+    groups = None
+    if args.groups_from:
+        from eql_d2.categories import CategoryStatistics  # imports torch
+
+        statistics = CategoryStatistics.from_json(args.groups_from)
+        groups = dict(zip(statistics.category_ids, statistics.groups, strict=True))
+    resampled = resample_results(
+        args.annotations,
+        [p / "inference/lvis_instances_results.json" if p.is_dir() else p for p in first + second],
+        iou_types=args.iou_types,
+        groups=groups,
+        num_samples=args.resamples,
+        seed=args.seed,
+    )
+    sides = range(len(first)), range(len(first), len(first) + len(second))
+    names = tuple(args.names or ("A", "B"))
+    comparison = compare_results(resampled, *sides, names=names, confidence=args.confidence)
+    print(table(comparison))
+    if args.json:
+        with atomic_text_file(args.json) as file:
+            json.dump(as_json(comparison), file, indent=2)
+            file.write("\n")
+    return 0
+
+
+if __name__ == "__main__":
+    run_tool(main)

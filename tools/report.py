@@ -1,0 +1,69 @@
+"""Turn one or more finished runs into one self-contained html page.
+
+    python tools/report.py --runs OUTPUT_DIR [OUTPUT_DIR ...] --output report.html \
+        [--annotations gt.json --images DIR] [--train-annotations train.json]
+
+Runs named NAME_seed0, NAME_seed1 ... are one configuration; the first configuration is the
+baseline. The page holds the metrics, AP of every category, training curves, and with --annotations
+and --images differences with their noise, and drawn examples of rare categories.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+from eql_d2.command_line import run_tool
+from eql_d2.data import load_detection_data
+from eql_d2.errors import UserError
+from eql_d2.evaluation.bootstrap import NUM_SAMPLES
+from eql_d2.reporting import read_sides, write_report
+from eql_d2.reporting.comparing import compare_sides
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the tool."""
+    parser = argparse.ArgumentParser(description="Make a results page of finished runs.")
+    parser.add_argument("--runs", nargs="+", required=True, metavar="DIR", help="output folders")
+    parser.add_argument("--output", required=True, metavar="HTML")
+    parser.add_argument("--title", default="Long-tailed detection: results")
+    parser.add_argument("--annotations", metavar="JSON", help="of the test images")
+    parser.add_argument("--images", metavar="DIR", help="folder of the test images")
+    parser.add_argument(
+        "--train-annotations", metavar="JSON", help="for the number of training images and r, c, f"
+    )
+    parser.add_argument(
+        "--resamples", type=int, default=NUM_SAMPLES, metavar="R", help="0: no comparison"
+    )
+    args = parser.parse_args(argv)
+    if args.images and not args.annotations:
+        raise UserError("--images needs --annotations")
+    sides = read_sides(args.runs)
+    training_images = groups = None
+    if args.train_annotations:
+        from eql_d2.categories import CategoryStatistics  # imports torch
+
+        statistics = CategoryStatistics.from_json(args.train_annotations)
+        counts = statistics.image_count.tolist()
+        training_images = dict(zip(statistics.category_ids, counts, strict=True))
+        groups = dict(zip(statistics.category_ids, statistics.groups, strict=True))
+    comparisons = []
+    if args.annotations and args.resamples:
+        comparisons = compare_sides(sides, args.annotations, groups, args.resamples)
+    data = load_detection_data(args.annotations, args.images) if args.images else None
+    missing = write_report(
+        args.output,
+        sides,
+        title=args.title,
+        data=data,
+        comparisons=comparisons,
+        training_images=training_images,
+    )
+    for line in missing:
+        print(f"not shown: {line}")
+    print(f"{args.output} shows {sum(len(side.runs) for side in sides)} runs")
+    return 0
+
+
+if __name__ == "__main__":
+    run_tool(main)

@@ -1,0 +1,87 @@
+"""The whole way from training to a checked submission, each step a command that is shown first.
+
+    python tools/run_evaluation_demo.py --output-dir output/evaluation_demo
+    python tools/run_evaluation_demo.py --output-dir DIR --runs RUN_A RUN_B
+
+Trains sigmoid cross-entropy and EQL on longtail_shapes (short runs of the quick recipes; finished
+ones are not trained again), or takes two finished runs on the same test images. Then: metrics from
+the results files, comparison of the two runs, submission file, validator, metrics of the submission
+file, which must be those of the results file, and a results page.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from eql_d2.command_line import run_tool
+from eql_d2.config import load_config
+from eql_d2.errors import UserError
+
+ROOT = Path(__file__).resolve().parent.parent
+CONFIGS = [ROOT / f"configs/quick/longtail_shapes_{loss}.yaml" for loss in ("sigmoid", "eql")]
+RESULTS = "inference/lvis_instances_results.json"
+LARGEST_CHANGE = 1e-9  # percent
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the tool."""
+    parser = argparse.ArgumentParser(description="Train, evaluate, compare, pack and check.")
+    parser.add_argument("--output-dir", required=True, type=Path, metavar="DIR")
+    parser.add_argument("--runs", nargs=2, type=Path, metavar=("RUN_A", "RUN_B"))
+    parser.add_argument("--iterations", type=int, default=200, metavar="N", help="of training")
+    parser.add_argument("--engine", default="torchvision", choices=("torchvision", "detectron2"))
+    parser.add_argument("--set", nargs="+", default=[], metavar="KEY VALUE", help="for both runs")
+    args = parser.parse_args(argv)
+    out = args.output_dir
+    runs = args.runs or [out / config.stem for config in CONFIGS]
+    length = ["SOLVER.MAX_ITER", args.iterations, "SOLVER.STEPS", f"[{args.iterations * 3 // 4}]"]
+    for config, run in zip(CONFIGS, runs, strict=True):
+        if not args.runs and not (run / "metrics.json").is_file():
+            overrides = [*length, *args.set, "OUTPUT_DIR", run]
+            tool("train_net", "--config-file", config, "--engine", args.engine, *overrides)
+    truth, images = test_data(runs[1])
+    packed, again, scored = out / "submission.zip", out / "submission", out / "metrics"
+    given = ["--annotations", truth]
+    files = {run: ["--results", run / RESULTS] for run in runs}
+    for run in runs:
+        tool("evaluate", *given, *files[run], "--output-dir", scored / run.name)
+    tool("compare_results", *runs, *given, "--names", *(run.name for run in runs))
+    tool("pack_submission", "--image-info", truth, *files[runs[1]], "--output", packed)
+    tool("validate_results", *given, "--results", packed)
+    tool("evaluate", *given, "--results", packed, "--output-dir", again)
+    tool("report", "--runs", *runs, *given, "--images", images, "--output", out / "report.html")
+    folders = (scored / runs[1].name, again)
+    before, after = (json.loads((f / "metrics.json").read_text("utf-8")) for f in folders)
+    changes = [abs(before[k] - after[k]) for k in before if before[k] is not None]
+    if before.keys() != after.keys() or max(changes) > LARGEST_CHANGE:
+        raise RuntimeError(f"the submission has other metrics: {before} became {after}")
+    print(f"\nSubmission and results score alike: largest change {max(changes):.1e} of a percent.")
+    return 0
+
+
+def test_data(run: Path) -> tuple[Path, Path]:
+    """Annotations and folder of the test images, from the configuration of a run."""
+    data = load_config(str(run / "config.yaml"), []).DATA
+    if data.GENERATE:
+        folder = Path(data.LONGTAIL_SHAPES.DIR)
+        return folder / "test.json", folder / "test"
+    return Path(data.TEST_JSON), Path(data.TEST_IMAGES)
+
+
+def tool(name: str, *arguments: object) -> None:
+    """Show a command and run it; the way ends where one fails."""
+    words = [f"tools/{name}.py", *map(str, arguments)]
+    print(f"\n$ python {shlex.join(words)}", flush=True)
+    command = [sys.executable, str(ROOT / words[0]), *words[1:]]
+    if code := subprocess.run(command, check=False).returncode:
+        raise UserError(f"tools/{name}.py ended with code {code}")
+
+
+if __name__ == "__main__":
+    run_tool(main)
