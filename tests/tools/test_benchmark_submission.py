@@ -1,0 +1,26 @@
+"""tools/benchmark_submission.py on a few images: the whole path, and the promise about memory."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+TOOL = Path(__file__).resolve().parents[2] / "tools" / "benchmark_submission.py"
+
+
+def test_all_rows_and_the_verdict(tmp_path):
+    command = [sys.executable, str(TOOL), "--directory", str(tmp_path), "--images", "5"]
+    done = subprocess.run(
+        [*command, "--detections", "20", "--prove"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr + done.stdout
+    lines = done.stdout.splitlines()
+    assert [line[:44].strip() for line in lines[2:8]] == [
+        "validate against image info",
+        "validate against annotations",
+        "pack submission.json",
+        "pack submission.zip --round",
+        "validate the packed zip",
+        "pack --round --prove (scores both files)",
+    ]
+    assert "MB, below 500 MB" in lines[8]
+    assert lines[9].startswith("no metric changed by more than 0 percent points")
