@@ -26,8 +26,8 @@ from eql_d2.losses.benchmark import hardware_name
 PEERS = {"detectron2": "eql_d2.engines.d2.benchmark", "torchvision": "eql_d2.engines.tv.benchmark"}
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Run the command line."""
+def parse_options(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Read the command line and refuse what cannot work."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add = parser.add_argument
     add("--json", type=Path, metavar="OUT", help="also write the measurements to this file")
@@ -42,6 +42,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise UserError("--device cuda: PyTorch finds no CUDA device here; use --device cpu")
     if min(options.repetitions, options.threads) < 1:
         raise UserError("--repetitions and --threads must be 1 or more")
+    return options
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command line."""
+    options = parse_options(argv)
     torch.set_num_threads(options.threads)
     device = torch.device(options.device)
     setting = {

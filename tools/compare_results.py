@@ -25,8 +25,8 @@ from eql_d2.evaluation.comparison_text import as_json, table
 from eql_d2.evaluation.json_file import atomic_text_file
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the tool."""
+def make_parser() -> argparse.ArgumentParser:
+    """The command line."""
     parser = argparse.ArgumentParser(description="Compare results files by paired bootstrap.")
     parser.add_argument("results", nargs="+", type=Path, metavar="RESULTS")
     parser.add_argument("--against", nargs="+", type=Path, metavar="RESULTS", help="side B")
@@ -38,7 +38,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--confidence", type=float, default=0.95, metavar="C")
     parser.add_argument("--seed", type=int, default=0, help="of the random numbers")
     parser.add_argument("--json", type=Path, metavar="OUT", help="write all numbers here")
-    args = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the tool."""
+    args = make_parser().parse_args(argv)
     first, second = args.results, args.against
     if second is None:
         if len(first) != 2:

@@ -21,8 +21,8 @@ from eql_d2.reporting import read_sides, write_report
 from eql_d2.reporting.comparing import compare_sides
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the tool."""
+def make_parser() -> argparse.ArgumentParser:
+    """The command line."""
     parser = argparse.ArgumentParser(description="Make a results page of finished runs.")
     parser.add_argument("--runs", nargs="+", required=True, metavar="DIR", help="output folders")
     parser.add_argument("--output", required=True, metavar="HTML")
@@ -35,7 +35,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--resamples", type=int, default=NUM_SAMPLES, metavar="R", help="0: no comparison"
     )
-    args = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the tool."""
+    args = make_parser().parse_args(argv)
     if args.images and not args.annotations:
         raise UserError("--images needs --annotations")
     sides = read_sides(args.runs)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,34 +53,59 @@ def read_ground_truth(
         DataError: The annotations lack what is needed; all problems of a kind are told at once.
     """
     parts, subject = _load(annotations)
-    images = parts["images"]
-    image_ids, sizes, order = _read_images(images, subject, need_sizes=need_masks)
-    category_ids, names, groups = _read_categories(parts["categories"], subject, need_groups)
-    exhaustive = np.array(["neg_category_ids" not in image for image in images], bool)
-    if exhaustive.any():
-        what = "images have no neg_category_ids: taken as exhaustively annotated"
-        logger.info("%s: %d of %d %s", subject, exhaustive.sum(), len(images), what)
-    ids = (image_ids, category_ids)
+    images = _read_images(parts["images"], subject, need_sizes=need_masks)
+    categories = _read_categories(parts["categories"], subject, need_groups)
+    exhaustive = _find_exhaustive(parts["images"], subject)
+    ids = (images.ids, categories.ids)
     objects = read_objects(
         parts["annotations"], subject, *ids, need_masks=need_masks, keep_empty=keep_empty
     )
+    return _assemble(parts["images"], images, categories, exhaustive, objects, subject)
+
+
+class _Images(NamedTuple):
+    """Sorted ids, (I, 2) height and width (zeros if not given), and the order that sorts them."""
+
+    ids: NDArray[np.int64]
+    sizes: NDArray[np.int64]
+    order: NDArray[np.int64]
+
+
+class _Categories(NamedTuple):
+    """Sorted ids, their names, and "r", "c" or "f" for each; None where no groups are known."""
+
+    ids: NDArray[np.int64]
+    names: tuple[str, ...]
+    groups: tuple[str, ...] | None
+
+
+def _assemble(
+    records: list[Any],
+    images: _Images,
+    categories: _Categories,
+    exhaustive: NDArray[np.bool_],
+    objects: dict[str, Any],
+    subject: str,
+) -> GroundTruth:
+    """Put the parts together; ``records`` and ``exhaustive`` are of the images in file order."""
+    ids = (images.ids, categories.ids)
     crowd = objects.pop("crowd") & exhaustive.all()
     objects["ignored"] |= crowd
     masks, without_mask = object_masks(
-        objects.pop("segmentations"), sizes[objects["image"]], subject
+        objects.pop("segmentations"), images.sizes[objects["image"]], subject
     )
     return GroundTruth(
-        image_ids=image_ids,
-        sizes=sizes,
-        category_ids=category_ids,
-        names=names,
-        groups=groups,
+        image_ids=images.ids,
+        sizes=images.sizes,
+        category_ids=categories.ids,
+        names=categories.names,
+        groups=categories.groups,
         crowd=crowd,
         masks=masks,
         without_mask=without_mask,
-        exhaustive=exhaustive[order],
-        negative_pairs=_image_pairs(images, "neg_category_ids", subject, *ids),
-        not_exhaustive_pairs=_image_pairs(images, "not_exhaustive_category_ids", subject, *ids),
+        exhaustive=exhaustive[images.order],
+        negative_pairs=_image_pairs(records, "neg_category_ids", subject, *ids),
+        not_exhaustive_pairs=_image_pairs(records, "not_exhaustive_category_ids", subject, *ids),
         **objects,
     )
 
@@ -119,10 +144,7 @@ def _unique_ids(
     return ids[order], order
 
 
-def _read_images(
-    images: list[Any], subject: str, *, need_sizes: bool
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """Sorted ids, (I, 2) height and width (zeros if not given), and the order that sorts them."""
+def _read_images(images: list[Any], subject: str, *, need_sizes: bool) -> _Images:
     image_ids, order = _unique_ids(images, "images", subject)
     problems = Problems(subject, "images", len(images), DataError)
     sides = [
@@ -137,26 +159,34 @@ def _read_images(
             "no 'height' and 'width' above 0, which mask AP needs", lacking, lambda i: images[i]
         )
         problems.raise_if_any()
-    return image_ids, sizes[order], order
+    return _Images(image_ids, sizes[order], order)
 
 
-def _read_categories(
-    categories: list[Any], subject: str, need_groups: bool
-) -> tuple[NDArray[np.int64], tuple[str, ...], tuple[str, ...] | None]:
+def _find_exhaustive(images: list[Any], subject: str) -> NDArray[np.bool_]:
+    """(I,) which images, in file order, are taken as exhaustively annotated."""
+    exhaustive = np.array(["neg_category_ids" not in image for image in images], bool)
+    if exhaustive.any():
+        what = "images have no neg_category_ids: taken as exhaustively annotated"
+        logger.info("%s: %d of %d %s", subject, exhaustive.sum(), len(images), what)
+    return exhaustive
+
+
+def _read_categories(categories: list[Any], subject: str, need_groups: bool) -> _Categories:
     category_ids, order = _unique_ids(categories, "categories", subject)
     ordered = [categories[i] for i in order]
     names = tuple(str(c.get("name", c["id"])) for c in ordered)
     frequencies = [c.get("frequency") for c in ordered]
     if all(frequency is None for frequency in frequencies):
-        return category_ids, names, None
+        return _Categories(category_ids, names, None)
     bad = [i for i, frequency in enumerate(frequencies) if frequency not in GROUPS]
     if bad and not need_groups:
-        return category_ids, names, None
+        return _Categories(category_ids, names, None)
     problems = Problems(subject, "categories", len(categories), DataError)
     mend = "mend it, or give the groups (--groups-from TRAINING_JSON)"
     problems.add(f"'frequency' is not r, c or f; {mend}", bad, lambda i: ordered[i])
     problems.raise_if_any()
-    return category_ids, names, tuple(str(frequency) for frequency in frequencies)
+    groups = tuple(str(frequency) for frequency in frequencies)
+    return _Categories(category_ids, names, groups)
 
 
 def _image_pairs(

@@ -82,16 +82,13 @@ def evaluate(
     """
     _check_names("iou_types", iou_types, IOU_TYPES)
     _check_names("metrics", metrics, METRICS)
-    for name, limit in (("max_detections", max_detections), ("max_per_category", max_per_category)):
-        if limit < 1:
-            raise UserError(f"{name} must be at least 1, got {limit}")
-    masks = ["segm"] if {"segm", "boundary"} & set(iou_types) else []
-    boxes = ["bbox"] if "bbox" in iou_types or "proposals" in metrics else []
-    truth = _read_truth(annotations, groups, need_masks=bool(masks), coco="coco" in metrics)
+    _check_limits(max_detections=max_detections, max_per_category=max_per_category)
+    fields = _fields(iou_types, metrics)
+    truth = _read_truth(annotations, groups, need_masks="segm" in fields, coco="coco" in metrics)
     images = None if image_ids is None else find_images(truth.image_ids, image_ids)
     return evaluate_arrays(
         truth,
-        read_results(results, truth, [*boxes, *masks]),
+        read_results(results, truth, fields),
         iou_types,
         max_detections,
         metrics=metrics,
@@ -121,6 +118,19 @@ def _read_truth(
 def _check_names(argument: str, names: Sequence[str], known: Sequence[str]) -> None:
     if isinstance(names, str) or not names or not set(names) <= set(known):
         raise UserError(f"{argument} must be some of {tuple(known)}, got {names!r}")
+
+
+def _check_limits(**limits: int) -> None:
+    for name, limit in limits.items():
+        if limit < 1:
+            raise UserError(f"{name} must be at least 1, got {limit}")
+
+
+def _fields(iou_types: Sequence[str], metrics: Sequence[str]) -> list[str]:
+    """What the records must hold: "bbox", "segm" or both."""
+    boxes = ["bbox"] if "bbox" in iou_types or "proposals" in metrics else []
+    masks = ["segm"] if {"segm", "boundary"} & set(iou_types) else []
+    return [*boxes, *masks]
 
 
 def _groups(

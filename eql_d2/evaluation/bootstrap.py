@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from eql_d2.errors import UserError
 from eql_d2.evaluation.annotations import read_ground_truth
+from eql_d2.evaluation.ground_truth import GroundTruth
 from eql_d2.evaluation.matches import Matches, match_detections, select_detections
 from eql_d2.evaluation.resampling import image_weights, resampled_category_ap
 from eql_d2.evaluation.results import read_results
@@ -89,23 +90,13 @@ def resample_results(
         ResultsError: A results file does not fit the annotations.
         UserError: Another argument is wrong.
     """
-    if isinstance(iou_types, str) or not iou_types or not set(iou_types) <= set(KNOWN_TYPES):
-        raise UserError(f"iou_types must be some of {KNOWN_TYPES}, got {iou_types!r}")
-    if num_samples < LEAST_SAMPLES:
-        raise UserError(f"at least {LEAST_SAMPLES} resampled sets are needed, got {num_samples}")
-    masks = ["segm"] if {"segm", "boundary"} & set(iou_types) else []
-    needed = [*(["bbox"] if "bbox" in iou_types else []), *masks]
-    truth = read_ground_truth(annotations, need_masks=bool(masks))
+    _check_arguments(iou_types, num_samples)
+    truth = read_ground_truth(annotations, need_masks="segm" in _fields(iou_types))
     if len(truth.image_ids) < 2:
         raise UserError("images cannot be resampled: the annotations hold fewer than two")
     if groups is not None:
         truth = replace(truth, groups=_groups(groups, truth.category_ids.tolist()))
-    matches: dict[str, list[Matches]] = {kind: [] for kind in iou_types}
-    for file in results:
-        detections = read_results(file, truth, needed)
-        kept = select_detections(truth, detections, max_detections)
-        for kind in iou_types:
-            matches[kind].append(match_detections(truth, detections, kind, kept))
+    matches = _match_files(truth, results, iou_types, max_detections)
     return ResampledResults(
         {kind: _resample(matches[kind], num_samples, seed) for kind in iou_types},
         truth.groups,
@@ -113,6 +104,35 @@ def resample_results(
         len(truth.image_ids),
         seed,
     )
+
+
+def _check_arguments(iou_types: Sequence[str], num_samples: int) -> None:
+    if isinstance(iou_types, str) or not iou_types or not set(iou_types) <= set(KNOWN_TYPES):
+        raise UserError(f"iou_types must be some of {KNOWN_TYPES}, got {iou_types!r}")
+    if num_samples < LEAST_SAMPLES:
+        raise UserError(f"at least {LEAST_SAMPLES} resampled sets are needed, got {num_samples}")
+
+
+def _fields(iou_types: Sequence[str]) -> list[str]:
+    """What the records must hold: "bbox", "segm" or both."""
+    masks = ["segm"] if {"segm", "boundary"} & set(iou_types) else []
+    return [*(["bbox"] if "bbox" in iou_types else []), *masks]
+
+
+def _match_files(
+    truth: GroundTruth,
+    results: Sequence[str | os.PathLike[str] | Sequence[dict[str, Any]]],
+    iou_types: Sequence[str],
+    max_detections: int,
+) -> dict[str, list[Matches]]:
+    """IoU type -> the matches of each of the N results files."""
+    matches: dict[str, list[Matches]] = {kind: [] for kind in iou_types}
+    for file in results:
+        detections = read_results(file, truth, _fields(iou_types))
+        kept = select_detections(truth, detections, max_detections)
+        for kind in iou_types:
+            matches[kind].append(match_detections(truth, detections, kind, kept))
+    return matches
 
 
 def _groups(groups: Mapping[int, str], category_ids: Sequence[int]) -> tuple[str, ...]:

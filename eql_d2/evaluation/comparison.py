@@ -115,10 +115,7 @@ def compare_results(
     Raises:
         UserError: a side is empty, or the confidence is out of range.
     """
-    if not 0.5 <= confidence < 1:
-        raise UserError(f"confidence must be from 0.5 to below 1, got {confidence}")
-    if not first or not second:
-        raise UserError("both sides of a comparison need at least one results file")
+    _check_arguments(first, second, confidence)
     differences: list[Difference] = []
     undefined: dict[str, str] = {}
     for kind, ap in resampled.ap.items():
@@ -137,6 +134,13 @@ def compare_results(
         names, sizes, tuple(differences), undefined, confidence, num_samples,
         resampled.num_images, resampled.seed,
     )  # fmt: skip
+
+
+def _check_arguments(first: Sequence[int], second: Sequence[int], confidence: float) -> None:
+    if not 0.5 <= confidence < 1:
+        raise UserError(f"confidence must be from 0.5 to below 1, got {confidence}")
+    if not first or not second:
+        raise UserError("both sides of a comparison need at least one results file")
 
 
 def _members(

@@ -12,6 +12,7 @@ from eql_d2.evaluation.boundary import boundary_overlaps
 from eql_d2.evaluation.ground_truth import GroundTruth
 from eql_d2.evaluation.overlaps import (
     Overlaps,
+    SharedPairs,
     alike,
     box_overlaps,
     mask_overlaps,
@@ -44,12 +45,9 @@ def find_overlaps(
         assert detections.boxes is not None
         return box_overlaps(shared, detections.boxes[kept], truth.boxes, truth.crowd, minimum)
     assert detections.masks is not None
-    assert detections.mask_areas is not None
     assert truth.masks is not None
     detected, objects = detections.masks, truth.masks
-    areas = np.zeros(len(truth.image))
-    areas[shared.truths] = measure_rles(objects.take(shared.truths)).areas
-    near = np.flatnonzero(alike(shared, detections.mask_areas[kept], areas, truth.crowd, minimum))
+    near = _alike_in_area(shared, truth, detections, kept)
     compared = kept[near]  # the others need no look at their masks
 
     def detection_masks(index: NDArray[np.int64]) -> list[dict[str, Any]]:
@@ -64,6 +62,18 @@ def find_overlaps(
     if iou_type == "boundary":
         found = boundary_overlaps(found, *masks)
     return replace(found, detection=near[found.detection])
+
+
+def _alike_in_area(
+    shared: SharedPairs, truth: GroundTruth, detections: Detections, kept: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """Indices into ``kept`` of the masks whose area allows a match with an object of their pair."""
+    assert detections.mask_areas is not None
+    assert truth.masks is not None
+    areas = np.zeros(len(truth.image))
+    areas[shared.truths] = measure_rles(truth.masks.take(shared.truths)).areas
+    own = detections.mask_areas[kept]
+    return np.flatnonzero(alike(shared, own, areas, truth.crowd, IOU_THRESHOLDS[0]))
 
 
 def _rles(sizes: NDArray[np.int64], counts: list[bytes]) -> list[dict[str, Any]]:

@@ -136,10 +136,27 @@ def match_detections(
             the order of their categories. What is exhaustively annotated stays as it is.
         keep_empty: Keep detections of zero area, as pycocotools does.
     """
-    areas = detections.box_areas if iou_type == "bbox" else detections.mask_areas
-    assert areas is not None
+    areas = _areas(detections, iou_type)
     kept = kept[np.isfinite(areas[kept]) & ((areas[kept] > 0) | keep_empty)]
     kept = _by_category_image_score(detections, kept, one_category)
+    return _match_sorted(truth, detections, iou_type, kept, one_category)
+
+
+def _areas(detections: Detections, iou_type: str) -> NDArray[np.float64]:
+    """The areas that decide about the size class of all detections."""
+    areas = detections.box_areas if iou_type == "bbox" else detections.mask_areas
+    assert areas is not None
+    return areas
+
+
+def _match_sorted(
+    truth: GroundTruth,
+    detections: Detections,
+    iou_type: str,
+    kept: NDArray[np.int64],
+    one_category: bool,
+) -> Matches:
+    """Match the detections ``kept``, which are in the order in which they are matched."""
     category, image = detections.category[kept], detections.image[kept]
     exhaustive = ~np.isin(category * len(truth.image_ids) + image, truth.not_exhaustive_pairs)
     if one_category:
@@ -148,7 +165,8 @@ def match_detections(
     plan = plan_rounds(find_overlaps(truth, detections, kept, pairs, iou_type), pairs)
     unusable = truth.ignored if iou_type == "bbox" else truth.ignored | truth.without_mask
     ignored = np.stack([unusable | outside(truth.areas, limits) for limits in AREA_RANGES])
-    inside = np.stack([~outside(areas[kept], limits) for limits in AREA_RANGES])
+    areas = _areas(detections, iou_type)[kept]
+    inside = np.stack([~outside(areas, limits) for limits in AREA_RANGES])
     return Matches(
         num_images=len(truth.image_ids),
         num_categories=1 if one_category else len(truth.category_ids),

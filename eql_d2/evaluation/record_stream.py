@@ -52,17 +52,11 @@ def stream_records(
         while True:
             data = source.read(max(chunk_bytes, len(buffer)))  # more where no record ended
             buffer += data
-            comma = _guess(buffer)
-            batch = None if comma < 0 else _try_parse(buffer[:comma])
+            batch, comma, end = _cut_batch(source, buffer, offset, is_last=not data)
             if batch is None:
-                comma, end = _scan(source, buffer, offset)
                 if end >= 0 or not data:
                     break
-                if comma < 0:
-                    continue
-                batch = _parse(source, buffer[:comma] + b"]", offset)
-            if not batch:
-                raise _error(source, offset + comma, "Expecting value")
+                continue
             yield batch
             begun = True
             buffer = b"[" + buffer[comma + 1 :]
@@ -88,6 +82,27 @@ def _first_piece(source: ByteSource, chunk_bytes: int) -> bytes:
         f"results file {source.path}: expected a json list of detections at byte {position}, "
         f"got {what if buffer else 'nothing: the file is empty'}"
     )
+
+
+def _cut_batch(
+    source: ByteSource, buffer: bytes, offset: int, *, is_last: bool
+) -> tuple[list[Any] | None, int, int]:
+    """The records up to the last comma between two, that comma, and the array's closing bracket.
+
+    The records are None where no comma is found, or where the rest is one batch: the array ends in
+    the buffer, or the file does (``is_last``). The places are -1 where there is none.
+    """
+    end = -1
+    comma = _guess(buffer)
+    batch = None if comma < 0 else _try_parse(buffer[:comma])
+    if batch is None:
+        comma, end = _scan(source, buffer, offset)
+        if end >= 0 or is_last or comma < 0:
+            return None, comma, end
+        batch = _parse(source, buffer[:comma] + b"]", offset)
+    if not batch:
+        raise _error(source, offset + comma, "Expecting value")
+    return batch, comma, end
 
 
 def _last_batch(source: ByteSource, buffer: bytes, offset: int, end: int) -> list[Any]:

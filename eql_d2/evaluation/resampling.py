@@ -105,16 +105,38 @@ def _average_precision(
     removed = (taken != UNMATCHED) & ~right & counted
     total = np.zeros(weights.shape[1])
     for t in np.flatnonzero(right.any(axis=1)):
-        at = np.flatnonzero(right[t])
-        correct = _running(np.add, own[at])
-        judged = before[at]
-        for change in (added, removed):
-            if change[t].any():
-                part = _running(np.add, own * change[t][:, None])[at]
-                judged += part if change is added else -part
-        judged += np.spacing(1)
-        total += _area_under(correct, correct / judged, objects)
+        correct, precision = _curve(right[t], before, own, added[t], removed[t])
+        total += _area_under(correct, precision, objects)
     return total / len(taken)
+
+
+def _curve(
+    right: NDArray[np.bool_],
+    before: NDArray[np.float64],
+    own: NDArray[np.float64],
+    added: NDArray[np.bool_],
+    removed: NDArray[np.bool_],
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """True positives so far and precision at each true positive, at one threshold.
+
+    Args:
+        right: (M,) whether an overlapping detection is a true positive.
+        before: (M, R) weight of what counts if it is unmatched.
+        own: (M, R) weight of each.
+        added: (M,) right, but not in ``before``.
+        removed: (M,) neither right nor wrong, but in ``before``.
+
+    Returns: both (P, R).
+    """
+    at = np.flatnonzero(right)
+    correct = _running(np.add, own[at])
+    judged = before[at]
+    if added.any():
+        judged += _running(np.add, own * added[:, None])[at]
+    if removed.any():
+        judged += -_running(np.add, own * removed[:, None])[at]
+    judged += np.spacing(1)
+    return correct, correct / judged
 
 
 def _running(function: np.ufunc, rows: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -10,8 +10,9 @@ Shape legend: R ROIs of one image, K foreground categories, C candidates, D dete
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -34,7 +35,7 @@ Decoder = Callable[[Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Selection:
-    """Detections of one image, by descending score.
+    """Detections, or candidates, of one image; those that are returned by descending score.
 
     Attributes:
         boxes: (D, 4) xyxy.
@@ -47,6 +48,12 @@ class Selection:
     scores: Tensor
     categories: Tensor
     rois: Tensor
+
+    def take(self, index: Tensor) -> Selection:
+        """Those that ``index`` names, in its order."""
+        return Selection(
+            self.boxes[index], self.scores[index], self.categories[index], self.rois[index]
+        )
 
 
 def select_detections(
@@ -79,44 +86,57 @@ def select_detections(
     Returns:
         at most D detections.
     """
-    num_categories = scores.shape[1]
-    flat = scores.reshape(-1)
-    total = int(torch.count_nonzero(flat > score_threshold))
-    limit = SHIFTED_UP_TO.get(flat.device.type, SHIFTED_UP_TO["other"])
+    scores = scores.contiguous()
+    total = int(torch.count_nonzero(scores > score_threshold))
+    limit = SHIFTED_UP_TO.get(scores.device.type, SHIFTED_UP_TO["other"])
     wanted = max_detections if max_detections >= 0 else total
+    candidates = partial(_candidates, scores, decode, total, score_threshold, min_side)
+    for count in _growing_counts(total, wanted, limit, min_side):
+        best = candidates(count)
+        if min_side is None or len(best.scores) > limit:
+            kept = nms_per_category(best.boxes, best.scores, best.categories, nms_threshold)
+            if len(kept) > wanted:
+                if exact_ties and _has_ties(best.scores[kept[: wanted + 1]]):
+                    break
+                return best.take(kept[:wanted])
+    every = candidates(total)
+    kept = _nms_of_all(every, first_label, nms_threshold, limit, exact_ties)
+    return every.take(kept[:wanted])
+
+
+def _growing_counts(total: int, wanted: int, limit: int, min_side: float | None) -> Iterator[int]:
+    """How many of the best candidates to try, one number after the other, each below ``total``."""
     # Small boxes may yet drop out: only more than `limit` large ones prove what the peer does.
     least = 1 if min_side is None else limit + 1
-    count = total if total <= limit else min(total, max(least, CANDIDATES_PER_DETECTION * wanted))
-    while True:
-        candidates = _best_candidates(flat, count, total, score_threshold)
-        rois = torch.div(candidates, num_categories, rounding_mode="floor")
-        categories = candidates - rois * num_categories
-        values, boxes = flat[candidates], decode(rois, categories)
-        if min_side is not None:
-            large = remove_small_boxes(boxes, min_side)
-            boxes, values, rois, categories = (x[large] for x in (boxes, values, rois, categories))
-        kept: Tensor | None
-        if count == total:
-            labels = categories + first_label
-            kept = _nms_of_all(boxes, values, labels, nms_threshold, limit, exact_ties)
-        elif min_side is not None and len(boxes) <= limit:
-            kept = None
-        else:
-            kept = nms_per_category(boxes, values, categories, nms_threshold)
-            if len(kept) <= wanted:
-                kept = None
-            elif exact_ties and _has_ties(values[kept[: wanted + 1]]):
-                count, kept = total, None
-        if kept is not None:
-            kept = kept[:wanted]
-            return Selection(boxes[kept], values[kept], categories[kept], rois[kept])
-        count = min(total, GROWTH * count)
+    count = total if total <= limit else max(least, CANDIDATES_PER_DETECTION * wanted)
+    while count < total:
+        yield count
+        count *= GROWTH
+
+
+def _candidates(
+    scores: Tensor,
+    decode: Decoder,
+    total: int,
+    threshold: float,
+    min_side: float | None,
+    count: int,
+) -> Selection:
+    """The ``count`` best candidates, as :func:`_best_candidates`, less those of small boxes."""
+    flat, num_categories = scores.reshape(-1), scores.shape[1]
+    places = _best_candidates(flat, count, total, threshold)
+    rois = torch.div(places, num_categories, rounding_mode="floor")
+    categories = places - rois * num_categories
+    found = Selection(decode(rois, categories), flat[places], categories, rois)
+    return found if min_side is None else found.take(remove_small_boxes(found.boxes, min_side))
 
 
 def _nms_of_all(
-    boxes: Tensor, scores: Tensor, labels: Tensor, threshold: float, limit: int, exact_ties: bool
+    candidates: Selection, first_label: int, threshold: float, limit: int, exact_ties: bool
 ) -> Tensor:
     """Survivors of all candidates (ascending by ROI and category) by descending score."""
+    boxes, scores = candidates.boxes, candidates.scores
+    labels = candidates.categories + first_label
     if len(boxes) <= limit:
         return batched_nms(boxes, scores, labels, threshold)
     kept = nms_per_category(boxes, scores, labels, threshold)

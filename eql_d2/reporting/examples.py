@@ -90,11 +90,7 @@ def make_examples(
     ap, categories = _mean_ap(sides, kind), known_categories(sides)
     index = {category_id: k for k, category_id in enumerate(data.category_ids)}
     images = {i: _images_with(data.images, index[i]) for i in category_ids if i in index}
-    files = {side.name: next((r.results for r in side.runs if r.results), None) for side in sides}
-    wanted = {image.image_id for some in images.values() for image in some}
-    records = {
-        name: _records(path, wanted, index) for name, path in files.items() if path is not None
-    }
+    records = _records_of_sides(sides, images.values(), index)
     examples = []
     for i, some in images.items():
         if not some:
@@ -111,6 +107,19 @@ def make_examples(
             )
         )
     return examples
+
+
+def _records_of_sides(
+    sides: Sequence[Side], images: Iterable[list[ImageRecord]], category_ids: Container[int]
+) -> dict[str, dict[int, list[Record]]]:
+    """For each side with a results file, the records of the first, by image."""
+    files = {side.name: next((r.results for r in side.runs if r.results), None) for side in sides}
+    wanted = {image.image_id for some in images for image in some}
+    return {
+        name: _records(path, wanted, category_ids)
+        for name, path in files.items()
+        if path is not None
+    }
 
 
 def _images_with(images: Iterable[ImageRecord], category: int) -> list[ImageRecord]:

@@ -51,30 +51,33 @@ def write_report(
         ResultsError: a results file cannot be read.
     """
     parts, missing = _sections(sides, data, comparisons, training_images)
-    links = [element("li", element("a", name, href=f"#{anchor}")) for anchor, name, _ in parts]
-    names = [run.folder.resolve().name for side in sides for run in side.runs]
-    notes = [element("p", f"Not shown: {line}.") for line in missing]
-    body = join(
-        [
-            element(
-                "header",
-                element("h1", title),
-                element("p", _subtitle(sides), class_="lead"),
-                _facts(sides, data),
-            ),
-            element("nav", element("ul", *links), aria_label="Sections"),
-            element("main", *(section(anchor, name, content) for anchor, name, content in parts)),
-            element(
-                "footer",
-                element("p", f"Runs: {', '.join(names)}. Written by eql_d2 {__version__}."),
-                *notes,
-            ),
-        ],
-        "\n",
+    header = element(
+        "header",
+        element("h1", title),
+        element("p", _subtitle(sides), class_="lead"),
+        _facts(sides, data),
     )
+    body = join([header, *_links_and_sections(parts), _footer(sides, missing)], "\n")
     with atomic_text_file(path) as file:
         file.write(_document(title, body))
     return missing
+
+
+def _links_and_sections(parts: Sequence[tuple[str, str, Html]]) -> tuple[Html, Html]:
+    links = [element("li", element("a", name, href=f"#{anchor}")) for anchor, name, _ in parts]
+    return (
+        element("nav", element("ul", *links), aria_label="Sections"),
+        element("main", *(section(anchor, name, content) for anchor, name, content in parts)),
+    )
+
+
+def _footer(sides: Sequence[Side], missing: Sequence[str]) -> Html:
+    names = [run.folder.resolve().name for side in sides for run in side.runs]
+    return element(
+        "footer",
+        element("p", f"Runs: {', '.join(names)}. Written by eql_d2 {__version__}."),
+        *(element("p", f"Not shown: {line}.") for line in missing),
+    )
 
 
 def _document(title: str, body: Html) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -117,35 +117,51 @@ def pack_submission(
     """
     target = Path(output)
     _check_paths(target, (annotations, results))
-    info = read_image_info(annotations)
-    if prove and not info.has_labels:
-        raise UserError(f"{annotations} has no objects: AP cannot be measured with it")
+    info = _read_info(annotations, need_objects=prove)
     tops = TopScores(len(info.image_ids), max_detections)
     validation, float32_scores = _validate(
         info, results, tops, iou_types=iou_types, max_detections=max_detections, ignore=ignore
     )
     style = RecordFormat(tuple(iou_types) or validation.kinds, rounded, float32_scores)
-    change = None
     with atomic_path(target) as partial:
         with open_submission(partial, target, style) as file:
             _write(results, info, tops, file, validation.num_records - tops.num_left_out)
-        if prove:
-            change = largest_ap_change(
-                annotations, results, partial, iou_types=style.kinds, max_detections=max_detections
-            )
-        num_bytes, sha256 = partial.stat().st_size, _sha256(partial)
+        packed = _describe(target, partial, file, style, validation)
+        if not prove:
+            return packed
+        change = largest_ap_change(
+            annotations, results, partial, iou_types=style.kinds, max_detections=max_detections
+        )
+        return replace(packed, largest_ap_change=change)
+
+
+def _describe(
+    target: Path,
+    partial: Path,
+    file: SubmissionFile,
+    style: RecordFormat,
+    validation: Validation,
+) -> Submission:
+    """What is in the file, which still lies at ``partial``; no change of AP is known yet."""
     return Submission(
         path=target,
         num_records=file.num_records,
-        num_left_out=tops.num_left_out,
-        num_bytes=num_bytes,
+        num_left_out=validation.num_records - file.num_records,
+        num_bytes=partial.stat().st_size,
         num_json_bytes=file.num_bytes,
-        sha256=sha256,
+        sha256=_sha256(partial),
         kinds=tuple(style.kinds),
         changes=_changes(validation, style),
-        largest_ap_change=change,
+        largest_ap_change=None,
         validation=validation,
     )
+
+
+def _read_info(annotations: str | os.PathLike[str], *, need_objects: bool) -> ImageInfo:
+    info = read_image_info(annotations)
+    if need_objects and not info.has_labels:
+        raise UserError(f"{annotations} has no objects: AP cannot be measured with it")
+    return info
 
 
 def _check_paths(target: Path, inputs: Sequence[str | os.PathLike[str]]) -> None:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from eql_d2.evaluation.ground_truth import find_ids
 from eql_d2.evaluation.rle import is_rle, measure_joined_rles
-from eql_d2.evaluation.rle_strings import join_rles
+from eql_d2.evaluation.rle_strings import JoinedRles, join_rles
 from eql_d2.submission.checked_columns import (
     Flags,
     boxes,
@@ -201,6 +201,11 @@ def _check_masks(
     whole = measured.totals == size.prod(axis=1)
     note("mask-counts", rows[~whole])
     note("mask-empty", rows[whole & (measured.areas == 0)])
+    return _hashes(joined), rows
+
+
+def _hashes(joined: JoinedRles) -> list[int]:
+    """One hash of each compressed RLE string."""
     stops = np.cumsum(joined.lengths).tolist()
     pieces = zip(stops, joined.lengths.tolist(), strict=True)
-    return [hash(joined.text[stop - length : stop]) for stop, length in pieces], rows
+    return [hash(joined.text[stop - length : stop]) for stop, length in pieces]

@@ -30,6 +30,7 @@ MAX_DETECTIONS = 300  # an image, over all categories: LVIS's own limit
 IGNORABLE = tuple(code for code, kind in KINDS.items() if kind.ignorable)
 
 Annotations = str | os.PathLike[str] | dict[str, Any] | ImageInfo
+Tally = FieldTally | ImageTally | LabelTally | BoxTally | RepetitionTally
 Results = str | os.PathLike[str] | Sequence[Any]
 
 
@@ -128,7 +129,63 @@ def validate_results(
     info = annotations if isinstance(annotations, ImageInfo) else read_image_info(annotations)
     book = FaultBook()
     fields, images = FieldTally(iou_types), ImageTally(info, max_detections)
-    tallies = (fields, images, LabelTally(info), BoxTally(info), RepetitionTally(info))
+    tallies: tuple[Tally, ...] = (
+        fields,
+        images,
+        LabelTally(info),
+        BoxTally(info),
+        RepetitionTally(info),
+    )
+    num_records, num_categories = _read_through(results, info, book, tallies, observe)
+    totals = {"records": num_records, "images": len(info.image_ids), "files": 1}
+    faults = book.faults(totals, ignore)
+    return _summarize(results, info, num_records, num_categories, fields, images, faults)
+
+
+def _summarize(
+    results: Results,
+    info: ImageInfo,
+    num_records: int,
+    num_categories: int,
+    fields: FieldTally,
+    images: ImageTally,
+    faults: tuple[Fault, ...],
+) -> Validation:
+    return Validation(
+        subject=f"{results}" if isinstance(results, (str, os.PathLike)) else "the results",
+        num_records=num_records,
+        num_images=int((images.counts > 0).sum()),
+        total_images=len(info.image_ids),
+        num_categories=num_categories,
+        total_categories=len(info.category_ids),
+        kinds=tuple(kind for kind, count in fields.with_field.items() if count),
+        labels_known=info.has_labels,
+        faults=faults,
+    )
+
+
+def _check_arguments(iou_types: Sequence[str], max_detections: int, ignore: Sequence[str]) -> None:
+    if isinstance(iou_types, str) or not set(iou_types) <= {"bbox", "segm"}:
+        raise UserError(f"iou_types must be some of ('bbox', 'segm'), got {iou_types!r}")
+    if max_detections < 0:
+        raise UserError(f"max_detections must be at least 0 (no limit), got {max_detections}")
+    unknown = sorted(set(ignore) - set(IGNORABLE))
+    if unknown:
+        raise UserError(f"cannot ignore {', '.join(unknown)}; possible: {', '.join(IGNORABLE)}")
+
+
+def _read_through(
+    results: Results,
+    info: ImageInfo,
+    book: FaultBook,
+    tallies: Sequence[Tally],
+    observe: Callable[[Batch], None] | None,
+) -> tuple[int, int]:
+    """Check every batch, alone and together: all faults are in ``book`` afterwards.
+
+    Returns:
+        The number of records and of the categories they have.
+    """
     categories = np.zeros(len(info.category_ids), dtype=bool)
     num_records = 0
     for records in batches(results):
@@ -142,28 +199,7 @@ def validate_results(
     book.add("no-records", int(num_records == 0))
     for tally in tallies:
         tally.report(book)
-    totals = {"records": num_records, "images": len(info.image_ids), "files": 1}
-    return Validation(
-        subject=f"{results}" if isinstance(results, (str, os.PathLike)) else "the results",
-        num_records=num_records,
-        num_images=int((images.counts > 0).sum()),
-        total_images=len(info.image_ids),
-        num_categories=int(categories.sum()),
-        total_categories=len(info.category_ids),
-        kinds=tuple(kind for kind, count in fields.with_field.items() if count),
-        labels_known=info.has_labels,
-        faults=book.faults(totals, ignore),
-    )
-
-
-def _check_arguments(iou_types: Sequence[str], max_detections: int, ignore: Sequence[str]) -> None:
-    if isinstance(iou_types, str) or not set(iou_types) <= {"bbox", "segm"}:
-        raise UserError(f"iou_types must be some of ('bbox', 'segm'), got {iou_types!r}")
-    if max_detections < 0:
-        raise UserError(f"max_detections must be at least 0 (no limit), got {max_detections}")
-    unknown = sorted(set(ignore) - set(IGNORABLE))
-    if unknown:
-        raise UserError(f"cannot ignore {', '.join(unknown)}; possible: {', '.join(IGNORABLE)}")
+    return num_records, int(categories.sum())
 
 
 def batches(results: Results) -> Iterator[Sequence[Any]]:

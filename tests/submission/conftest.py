@@ -1,7 +1,9 @@
 """A small federated data set, detections for it, and the official evaluation."""
 
 import copy
+import json
 import logging
+import sys
 
 import numpy as np
 import pytest
@@ -95,3 +97,42 @@ def official_ap(monkeypatch):
         return None if ap == -1 else ap * 100
 
     return run
+
+
+@pytest.fixture(params=["orjson", "json"])
+def encoder(request, monkeypatch):
+    """With and without orjson."""
+    if request.param == "json":
+        monkeypatch.setitem(sys.modules, "orjson", None)
+    else:
+        pytest.importorskip("orjson")
+
+
+@pytest.fixture
+def files(tmp_path, truth, make_records):
+    """``files(records)`` -> paths of annotations and results, with AP between 0 and 100."""
+
+    def write(records=None):
+        if records is None:
+            records = near_objects(truth, make_records)
+        (tmp_path / "truth.json").write_text(json.dumps(truth))
+        (tmp_path / "results.json").write_text(json.dumps(records))
+        return tmp_path / "truth.json", tmp_path / "results.json"
+
+    return write
+
+
+def near_objects(truth, make_records, number=90):
+    """Half of the records are moved copies of objects."""
+    rng = np.random.default_rng(7)
+    records = make_records(number)
+    for i in range(0, number, 2):
+        target = truth["annotations"][i % len(truth["annotations"])]
+        moved = np.array(target["bbox"]) + rng.random(4) * [1, 1, 3, 3]
+        records[i] |= {
+            "image_id": target["image_id"],
+            "category_id": target["category_id"],
+            "bbox": moved.astype(np.float32).astype(float).tolist(),
+            "segmentation": target["segmentation"],
+        }
+    return records

@@ -113,19 +113,11 @@ def train(
         KeyboardInterrupt: SIGINT or SIGTERM came; a checkpoint was saved first.
     """
     max_iter = settings.solver.max_iter
-    path = Path(settings.output_dir) / METRICS_FILE
-    log = TrainingLog(path, progress.iteration, max_iter, settings.log_period)
+    log = _start_log(settings, progress)
     batches = training_loader(records, settings, progress)
     with stop_signals() as stop:
         for iteration in range(progress.iteration, max_iter):
-            started = time.monotonic()
-            batch = next(batches)
-            data_seconds = time.monotonic() - started
-            rate = set_learning_rate(optimizer, settings.solver, iteration)
-            losses, statistics = _forward(model, batch, settings, log.is_due(iteration))
-            check_finite(losses, iteration, rate, batch)
-            _update(model, optimizer, losses, settings)
-            log.add(iteration, losses, statistics, rate, data_seconds)
+            _iterate(model, optimizer, batches, settings, log, iteration)
             done = iteration + 1
             if done == max_iter or done % settings.checkpoint_period == 0 or stop.is_set():
                 save(Progress(done, progress.seed))
@@ -135,6 +127,30 @@ def train(
                 raise KeyboardInterrupt
             if settings.eval_period and done % settings.eval_period == 0:
                 _pause_for(evaluate, log)
+
+
+def _start_log(settings: Settings, progress: Progress) -> TrainingLog:
+    path = Path(settings.output_dir) / METRICS_FILE
+    return TrainingLog(path, progress.iteration, settings.solver.max_iter, settings.log_period)
+
+
+def _iterate(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    batches: Iterator[list[Sample]],
+    settings: Settings,
+    log: TrainingLog,
+    iteration: int,
+) -> None:
+    """Take a batch, update the model with it and log both."""
+    started = time.monotonic()
+    batch = next(batches)
+    data_seconds = time.monotonic() - started
+    rate = set_learning_rate(optimizer, settings.solver, iteration)
+    losses, statistics = _forward(model, batch, settings, log.is_due(iteration))
+    check_finite(losses, iteration, rate, batch)
+    _update(model, optimizer, losses, settings)
+    log.add(iteration, losses, statistics, rate, data_seconds)
 
 
 def _pause_for(evaluate: Callable[[], object], log: TrainingLog) -> None:
