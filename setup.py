@@ -39,7 +39,7 @@ setup(
             "pytest-xdist==3.8.0",
             "hypothesis==6.155.2",
             "lvis==0.5.3",
-            "orjson==3.8.3",
+            "orjson==3.13.0",
             "faster-coco-eval==1.8.0",
             "opencv-python-headless==5.0.0.93",
             "ruff==0.17.6",
