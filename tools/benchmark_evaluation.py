@@ -13,7 +13,6 @@ import os
 import platform
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -62,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         found = _run(options, options.directory or Path(temporary))
     print("\ngrowth: time and memory ~ images^exponent", *growth(found), sep="\n")
     if options.json:
-        content = setting | {"measurements": [asdict(row) for row in found]}
+        content = setting | {"measurements": [row.record() for row in found]}
         options.json.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 

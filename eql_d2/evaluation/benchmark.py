@@ -8,8 +8,9 @@ import resource
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 CHILD = "eql_d2.evaluation.benchmark_candidates"
 OURS = "eql_d2"
@@ -39,6 +40,11 @@ class Measurement:
     megabytes: float = 0.0
     metrics: Metrics | None = None
     failure: str = ""
+
+    def record(self) -> dict[str, Any]:
+        """Everything but the metrics of single categories, which were compared and fill pages."""
+        metrics = {k: v for k, v in (self.metrics or {}).items() if not k.startswith("category ")}
+        return asdict(self) | {"metrics": metrics or None}
 
     def row(self, reference: Measurement | None) -> str:
         """A line of the table, with the largest difference to the metrics of ``reference``."""
