@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eql_d2.data import decode_mask
-from eql_d2.errors import MissingPackageError, UserError
+from eql_d2.errors import UserError
 from eql_d2.evaluation import ResultsWriter
 
-with suppress(MissingPackageError):
+with suppress(ImportError):
     from detectron2.evaluation.coco_evaluation import instances_to_coco_json
 
     from eql_d2.engines.d2.compat import Boxes, Instances, detector_postprocess

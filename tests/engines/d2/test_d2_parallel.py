@@ -6,9 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from eql_d2.errors import MissingPackageError
-
-with suppress(MissingPackageError):
+with suppress(ImportError):
     from detectron2.modeling import build_backbone
 
     from eql_d2.engines.d2.compat import get_cfg

@@ -8,9 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from eql_d2.errors import MissingPackageError
-
-with suppress(MissingPackageError):
+with suppress(ImportError):
     from detectron2.modeling.roi_heads import fast_rcnn as detectron2
 
     from eql_d2.engines.d2.compat import (
