@@ -137,6 +137,16 @@ def atomic_text_file(path: AnyPath) -> Iterator[TextIO]:
             yield file
 
 
+def check_not_input(output: AnyPath, *inputs: AnyPath) -> None:
+    """Refuse to write over what is read.
+
+    Raises:
+        UserError: ``output`` is the same file as one of ``inputs``.
+    """
+    if Path(output).resolve() in [Path(path).resolve() for path in inputs]:
+        raise UserError(f"{output} is read, and would be overwritten; choose another output")
+
+
 def check_output_folder(path: AnyPath, flag: str) -> Path:
     """Make sure, before any work, that files can be written into a folder; nothing is left there.
 

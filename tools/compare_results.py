@@ -22,7 +22,7 @@ from eql_d2.errors import UserError
 from eql_d2.evaluation.bootstrap import IOU_TYPES, KNOWN_TYPES, NUM_SAMPLES, resample_results
 from eql_d2.evaluation.comparison import compare_results
 from eql_d2.evaluation.comparison_text import as_json, table
-from eql_d2.evaluation.json_file import atomic_text_file
+from eql_d2.files import atomic_text_file, check_not_input
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -41,6 +41,15 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _files(side: Sequence[Path]) -> list[Path]:
+    """The results files of a side, each once: a copy is no second run."""
+    files = [p / "inference/lvis_instances_results.json" if p.is_dir() else p for p in side]
+    if len({file.resolve() for file in files}) < len(files):
+        names = ", ".join(map(str, side))
+        raise UserError(f"a file is named twice on one side ({names}); a copy is no second run")
+    return files
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the tool."""
     args = make_parser().parse_args(argv)
@@ -49,6 +58,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if len(first) != 2:
             raise UserError(f"give two results files, or --against; got {len(first)} and no other")
         first, second = first[:1], first[1:]
+    first, second = _files(first), _files(second)
+    if args.json:
+        check_not_input(args.json, args.annotations, *first, *second)
     groups = None
     if args.groups_from:
         from eql_d2.categories import CategoryStatistics  # imports torch
@@ -57,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         groups = dict(zip(statistics.category_ids, statistics.groups, strict=True))
     resampled = resample_results(
         args.annotations,
-        [p / "inference/lvis_instances_results.json" if p.is_dir() else p for p in first + second],
+        first + second,
         iou_types=args.iou_types,
         groups=groups,
         num_samples=args.resamples,

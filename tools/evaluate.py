@@ -18,6 +18,7 @@ from pathlib import Path
 
 from eql_d2.command_line import run_tool
 from eql_d2.evaluation import IOU_TYPES, METRICS, evaluate, read_image_ids
+from eql_d2.files import check_output_folder
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -31,6 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         groups = dict(zip(statistics.category_ids, statistics.groups, strict=True))
         counts = statistics.image_count.tolist()
         image_counts = dict(zip(statistics.category_ids, counts, strict=True))
+    check_output_folder(args.output_dir, "--output-dir")
     evaluation = evaluate(
         args.annotations,
         args.results,

@@ -17,6 +17,7 @@ from eql_d2.command_line import run_tool
 from eql_d2.data import load_detection_data
 from eql_d2.errors import UserError
 from eql_d2.evaluation.bootstrap import NUM_SAMPLES
+from eql_d2.files import check_not_input
 from eql_d2.reporting import read_sides, write_report
 from eql_d2.reporting.comparing import compare_sides
 
@@ -43,6 +44,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = make_parser().parse_args(argv)
     if args.images and not args.annotations:
         raise UserError("--images needs --annotations")
+    inputs = [path for path in (args.annotations, args.train_annotations) if path]
+    check_not_input(args.output, *inputs)
     sides = read_sides(args.runs)
     training_images = groups = None
     if args.train_annotations:

@@ -13,7 +13,7 @@ import json
 from collections.abc import Sequence
 
 from eql_d2.command_line import run_tool
-from eql_d2.files import atomic_text_file
+from eql_d2.files import atomic_text_file, check_not_input
 from eql_d2.submission import validate_results
 from eql_d2.submission.validation import IGNORABLE, MAX_DETECTIONS
 
@@ -21,6 +21,8 @@ from eql_d2.submission.validation import IGNORABLE, MAX_DETECTIONS
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the tool."""
     args = _parser().parse_args(argv)
+    if args.json:
+        check_not_input(args.json, args.annotations, args.results)
     report = validate_results(
         args.annotations,
         args.results,

@@ -196,7 +196,8 @@ class _Reader:
     def _add_masks(self, records: list[Any], sizes: NDArray[np.int64]) -> None:
         """Keep RLE strings, each proven to describe its image's pixels, and their areas."""
         lacking, form, size, total = self._masks
-        values = column(records, "segmentation", lacking, ", which mask AP needs")
+        reason = ", which mask AP needs; for box AP alone give --iou-types bbox"
+        values = column(records, "segmentation", lacking, reason)
         if lacking or values is None:
             return
         rles = join_rles(values)

@@ -94,7 +94,11 @@ def _select(
     known = labelled(truth, image, category)
     per_image = highest_scores(image, scores, max_detections)
     warnings = label_warnings(
-        truth, image[per_image], category[per_image], int(known[per_image].sum())
+        truth,
+        image[per_image],
+        category[per_image],
+        scores[per_image],
+        int(known[per_image].sum()),
     )
     per_category = np.zeros(0, dtype=np.int64)
     if max_per_category:

@@ -16,8 +16,8 @@ from eql_d2.evaluation.ground_truth import GroundTruth
 logger = logging.getLogger("eql_d2.evaluation")
 
 UNLABELLED_WARNING = 0.99  # share of detections on pairs nobody looked at: ids are likely off
-SHIFT_WARNING = 3  # times as many detections on known pairs after a shift of the category ids
-LEAST_DETECTIONS = 20  # on known pairs after the shift; fewer prove nothing
+SHIFT_WARNING = 2  # times the sum of scores on pairs with an object after a shift of the ids
+LEAST_DETECTIONS = 20  # on such pairs after the shift; fewer prove nothing
 
 
 def highest_scores(
@@ -61,24 +61,34 @@ def _present(
 
 
 def label_warnings(
-    truth: GroundTruth, image: NDArray[np.int64], category: NDArray[np.int64], num_labelled: int
+    truth: GroundTruth,
+    image: NDArray[np.int64],
+    category: NDArray[np.int64],
+    scores: NDArray[np.float64],
+    num_labelled: int,
 ) -> tuple[str, ...]:
     """Category ids that are off by one give an AP near zero and no other sign.
 
-    What tells is how many detections are of categories that their image has objects of. That an
-    image was searched for a category tells nothing: in COCO's data it was searched for all.
+    What tells are the scores of detections of categories that their image has objects of. Their
+    number tells little, since a detector fills its limit with doubtful detections of everything;
+    and that an image was searched for a category tells nothing: in COCO it was searched for all.
     """
+    if len(image) == 0:
+        logger.warning("the results hold no detections: every AP is 0")
+        return ("the results hold no detections: every AP is 0",)
     lines = []
-    num_present = int(_present(truth, image, category).sum())
+    present = _present(truth, image, category)
     for shift in (-1, 1):
         shifted = category + shift
         inside = (shifted >= 0) & (shifted < len(truth.category_ids))
-        would = int(_present(truth, image[inside], shifted[inside]).sum())
-        if would > max(SHIFT_WARNING * num_present, LEAST_DETECTIONS):
+        would = _present(truth, image[inside], shifted[inside])
+        mass = scores[inside][would].sum()
+        if would.sum() > LEAST_DETECTIONS and mass > SHIFT_WARNING * scores[present].sum():
             lines.append(
-                f"{num_present} of {len(image)} detections are of categories that their image has "
-                f"objects of; with category ids {shift:+d} it would be {would}; are the category "
-                "ids shifted by one?"
+                f"{present.sum()} of {len(image)} detections are of categories that their image "
+                f"has objects of (sum of scores {scores[present].sum():.1f}); with category ids "
+                f"{shift:+d} it would be {would.sum()} ({mass:.1f}); are the category ids shifted "
+                "by one?"
             )
     if not lines and num_labelled < (1 - UNLABELLED_WARNING) * len(image):
         lines.append(

@@ -69,6 +69,8 @@ def nice_range(values: Sequence[float], *, zero: bool = False) -> tuple[float, f
     low, high = min(finite), max(finite)
     if zero:
         low, high = min(low, 0.0), max(high, 0.0)
+    if low == high == 0 and zero:
+        return 0.0, 1.0
     margin = 0.06 * (high - low) or max(abs(high), 1.0) * 0.1
     return low if zero and low == 0 else low - margin, high if zero and high == 0 else high + margin
 

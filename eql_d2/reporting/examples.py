@@ -9,7 +9,9 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from eql_d2.data import DetectionData, ImageRecord, Instance
+import numpy as np
+
+from eql_d2.data import DetectionData, ImageRecord, Instance, decode_mask
 from eql_d2.evaluation.record_stream import stream_records
 from eql_d2.plotting.images import read_image
 from eql_d2.reporting.categories import kind_shown, known_categories
@@ -156,8 +158,19 @@ def _records(path: Path, images: set[int], category_ids: Container[int]) -> dict
     for batch in stream_records(path):
         for record in batch:
             if record["image_id"] in images and record["category_id"] in category_ids:
+                if "bbox" not in record:
+                    record["bbox"] = _box_around(record["segmentation"])
                 found.setdefault(record["image_id"], []).append(record)
     return found
+
+
+def _box_around(segmentation: Mapping[str, Any]) -> list[float]:
+    """The box (x, y, width, height) around the mask of a record that has no box of its own."""
+    rows, columns = np.nonzero(decode_mask(segmentation, *segmentation["size"], may_be_empty=True))
+    if len(rows) == 0:
+        return [0.0, 0.0, 0.0, 0.0]
+    x, y = int(columns.min()), int(rows.min())
+    return [float(x), float(y), float(columns.max() + 1 - x), float(rows.max() + 1 - y)]
 
 
 def _panels(

@@ -12,7 +12,12 @@ from eql_d2.categories import GROUP_NAMES
 from eql_d2.data import DetectionData
 from eql_d2.evaluation.comparison import Comparison
 from eql_d2.evaluation.json_file import atomic_text_file
-from eql_d2.reporting.categories import category_charts, category_table, known_categories
+from eql_d2.reporting.categories import (
+    category_charts,
+    category_table,
+    kind_shown,
+    known_categories,
+)
 from eql_d2.reporting.comparisons import comparison_block, methods_note
 from eql_d2.reporting.curves import loss_curves
 from eql_d2.reporting.examples import Example, choose_categories, make_examples
@@ -129,17 +134,19 @@ def _sections(
         parts.append(("noise", "Differences and noise", join([*blocks, note])))
     elif len(sides) > 1:
         missing.append(
-            "whether the differences exceed the noise (needs results files, annotations)"
+            "whether the differences exceed the noise (needs results files, --annotations and "
+            "--resamples above 0)"
         )
-    if known_categories(sides):
+    drawn = known_categories(sides) and kind_shown(sides) is not None
+    if drawn:
         charts = category_charts(sides, training_images)
         whole = join([charts, category_table(sides, training_images)])
         parts.append(("categories", "Categories", whole))
     else:
-        missing.append("categories (no per_category.csv)")
+        missing.append("categories (no per_category.csv with box or mask AP)")
     if data is None:
-        missing.append("examples (no annotations and images given)")
-    elif examples := _examples(sides, data):
+        missing.append("examples (they need --annotations and --images)")
+    elif drawn and (examples := _examples(sides, data)):
         parts.append(("rare", "Best and worst rare categories", examples))
     else:
         missing.append("examples (no rare category with ground truth)")

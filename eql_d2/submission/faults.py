@@ -95,8 +95,8 @@ KINDS = {
     ),
     "category-shift": Kind(
         "records",
-        "categories that are annotated or marked absent in their image would be far more "
-        "frequent if all category ids were shifted by one",
+        "categories that their image has objects of would get far more of the scores if all "
+        "category ids were shifted by one",
         "LVIS ids start at 1: add the shift to every category_id",
         ignorable=True,
     ),

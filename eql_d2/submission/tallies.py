@@ -18,7 +18,7 @@ from eql_d2.submission.image_info import ImageInfo
 from eql_d2.submission.record_checks import TOLERANCE, Batch
 
 UNLABELLED = 0.99  # share of detections on pairs nobody looked at: the ids are likely wrong
-SHIFT = 3  # times as many detections on known pairs after a shift of the category ids
+SHIFT = 2  # times the sum of scores on pairs with an object after a shift of the ids
 LEAST = 20  # records below which a share proves nothing
 PRIME = np.uint64(0x9E3779B97F4A7C15)
 
@@ -76,8 +76,9 @@ class FieldTally:
 class LabelTally:
     """Counts the detections of categories that are known to be there or not there.
 
-    In images that are exhaustively annotated (plain COCO) only objects say something. The same is
-    counted with all category ids one lower and one higher: that is how ids off by one show.
+    The scores of those that their image has objects of are also summed with all category ids one
+    lower and one higher: that is how ids off by one show. Numbers of detections would not show it,
+    since detectors fill their limit with doubtful detections of everything.
     """
 
     SHIFTS = (0, -1, 1)
@@ -85,8 +86,12 @@ class LabelTally:
     def __init__(self, info: ImageInfo) -> None:
         self._info = info
         objects = np.zeros(0, dtype=np.int64) if info.object_pairs is None else info.object_pairs
+        self._objects = objects
         self._pairs = np.union1d(objects, info.negative_pairs)
-        self._known = np.zeros((len(self.SHIFTS), len(info.category_ids)), dtype=np.int64)
+        self._known = 0
+        shape = (len(self.SHIFTS), len(info.category_ids))
+        self._hits = np.zeros(shape, dtype=np.int64)
+        self._mass = np.zeros(shape)
         self._total = 0
         self._in_federated = 0
 
@@ -96,6 +101,7 @@ class LabelTally:
             return
         found = (batch.image >= 0) & (batch.category >= 0)
         image, category = batch.image[found], batch.category[found]
+        scores = np.nan_to_num(batch.scores[found], nan=0.0, posinf=0.0, neginf=0.0)
         size = len(self._info.category_ids)
         self._total += len(image)
         self._in_federated += int((~self._info.exhaustive[image]).sum())
@@ -103,21 +109,27 @@ class LabelTally:
             shifted = category + shift
             inside = (shifted >= 0) & (shifted < size)
             pairs = shifted[inside] * len(self._info.image_ids) + image[inside]
-            known = find_ids(self._pairs, pairs)[1]
-            self._known[row] += np.bincount(category[inside][known], minlength=size)
+            hit = find_ids(self._objects, pairs)[1]
+            where, weights = category[inside][hit], scores[inside][hit]
+            self._hits[row] += np.bincount(where, minlength=size)
+            self._mass[row] += np.bincount(where, weights=weights, minlength=size)
+            if shift == 0:
+                self._known += int(find_ids(self._pairs, pairs)[1].sum())
 
     def report(self, book: FaultBook) -> None:
         """Note ids off by one, or else ids that hardly ever meet a label."""
-        now, *others = self._known
+        now, *others = self._mass
         best = int(np.argmax([then.sum() for then in others]))
         shift, then = self.SHIFTS[1 + best], others[best]
-        grown = then.sum() > max(SHIFT * now.sum(), LEAST)
+        hits, would = int(self._hits[0].sum()), int(self._hits[1 + best].sum())
+        grown = would > LEAST and then.sum() > SHIFT * now.sum()
         if grown and (then > now).sum() > (then < now).sum():
-            share = f"{now.sum()} of {self._total} records are"
-            text = f"{share} of such categories, with ids {shift:+d} it would be {then.sum()}"
-            book.add("category-shift", self._total - int(now.sum()), [text])
+            share = f"{hits} of {self._total} records are of categories that their image has"
+            sums = f"sum of scores {now.sum():.1f} and {then.sum():.1f}"
+            text = f"{share}; with ids {shift:+d} it would be {would} ({sums})"
+            book.add("category-shift", self._total - hits, [text])
             return
-        unknown = self._total - int(now.sum())
+        unknown = self._total - self._known
         if self._in_federated == self._total >= LEAST and unknown > UNLABELLED * self._total:
             book.add("unlabelled", unknown)
 

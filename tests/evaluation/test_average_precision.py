@@ -143,6 +143,29 @@ def test_shifted_category_ids_are_warned_of(shift, shared_data, caplog):
     assert "shifted by one" in caplog.text
 
 
+def test_shifted_ids_show_below_a_detectors_doubtful_detections(shared_data):
+    """Most detections of a full limit are guesses of any category; the scores tell them apart."""
+    truth = json.loads((shared_data / "lvis_v0.5_val_100.json").read_text())
+    rng = np.random.default_rng(0)
+    sure = [
+        detection(a["bbox"], 0.5, a["category_id"], a["image_id"]) for a in truth["annotations"]
+    ]
+    doubtful = [
+        detection(a["bbox"], 0.01, (a["category_id"] + shift) % 1230 + 1, a["image_id"])
+        for a in truth["annotations"]
+        for shift in rng.integers(-2, 1, 20).tolist()
+    ]
+    assert evaluate(truth, sure + doubtful, iou_types=["bbox"]).warnings == ()
+    shifted = [r | {"category_id": r["category_id"] % 1230 + 1} for r in sure + doubtful]
+    (warning,) = evaluate(truth, shifted, iou_types=["bbox"]).warnings
+    assert "with category ids -1" in warning
+
+
+def test_no_detections_at_all_are_warned_of():
+    truth = box_truth([(0, 0, 9, 9)])
+    assert "no detections" in evaluate(truth, [], iou_types=["bbox"]).warnings[0]
+
+
 def test_noise_of_all_categories_is_no_shift(shared_data, caplog):
     truth = json.loads((shared_data / "lvis_v0.5_val_100.json").read_text())
     rng = np.random.default_rng(0)

@@ -103,3 +103,17 @@ def test_one_file_has_nothing_to_be_compared_with(tool, files):
 def test_a_missing_file_is_named(tool, files):
     with pytest.raises(ResultsError, match=r"nowhere\.json"):
         call(tool, files, files[1]("a.json", 1, 0.5), "nowhere.json")
+
+
+def test_a_copy_is_no_second_run(tool, files):
+    a, b, c = (files[1](name, i, 0.5) for i, name in enumerate("abc"))
+    with pytest.raises(UserError, match="named twice on one side"):
+        call(tool, files, a, a, "--against", b, c)
+
+
+def test_no_input_is_written_over(tool, files):
+    a, b = files[1]("a", 0, 0.5), files[1]("b", 1, 0.5)
+    before = Path(a).read_bytes()
+    with pytest.raises(UserError, match="would be overwritten"):
+        call(tool, files, a, b, "--json", a)
+    assert Path(a).read_bytes() == before

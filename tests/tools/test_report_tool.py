@@ -79,8 +79,18 @@ def test_page_of_runs_without_annotations(runs, tmp_path, capsys):
     arguments = ["--runs", str(runs / "first"), "--output", str(page), "--title", "One run"]
     assert load("report").main(arguments) == 0
     printed = capsys.readouterr().out
-    assert "not shown: examples (no annotations and images given)" in printed
+    assert "not shown: examples (they need --annotations and --images)" in printed
     assert "<h1>One run</h1>" in page.read_text()
+
+
+def test_a_run_without_box_and_mask_ap_or_with_nothing_found(runs, tmp_path, capsys):
+    truth, page = runs / "data/test.json", tmp_path / "page.html"
+    results = runs / "first/inference/lvis_instances_results.json"
+    evaluate(truth, results, iou_types=["boundary"]).write(tmp_path / "boundary")
+    evaluate(truth, []).write(tmp_path / "nothing")
+    for name, shown in (("boundary", False), ("nothing", True)):
+        assert load("report").main(["--runs", str(tmp_path / name), "--output", str(page)]) == 0
+        assert ("with box or mask AP" not in capsys.readouterr().out) is shown
 
 
 def test_counts_of_training_images(runs, tmp_path):
@@ -89,6 +99,16 @@ def test_counts_of_training_images(runs, tmp_path):
     arguments += ["--train-annotations", str(runs / "data/train.json")]
     assert load("report").main(arguments) == 0
     assert "training images with the category" in page.read_text()
+
+
+def test_no_input_is_written_over(runs, tmp_path):
+    truth = tmp_path / "truth.json"
+    truth.write_text("{}")
+    with pytest.raises(UserError, match="would be overwritten"):
+        load("report").main(
+            ["--runs", str(runs / "first"), "--annotations", str(truth), "--output", str(truth)]
+        )
+    assert truth.read_text() == "{}"
 
 
 def test_images_need_annotations(runs, tmp_path):

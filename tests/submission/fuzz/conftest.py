@@ -92,7 +92,7 @@ class SlowValidator:
                 images[image] += 1
                 boxes += [] if box is None else [(size, box)]
                 if category is not None:
-                    known.append((image, category))
+                    known.append((image, category, score or 0.0))
                     seen[(image, category, score, None if box is None else tuple(box), counts)] += 1
         faults["no-records"] = int(not records)
         objects = sum(isinstance(record, dict) for record in records)
@@ -158,21 +158,23 @@ class SlowValidator:
         return rle["counts"] if isinstance(rle["counts"], str) else tuple(runs)
 
     def check_labels(self, known, faults):
-        count = {}
+        hits, mass = {}, {}
         for shift in (0, -1, 1):
-            count[shift] = Counter()
-            for image, category in known:
+            hits[shift], mass[shift] = 0, Counter()
+            for image, category, score in known:
                 index = self.ids.index(category) + shift
-                if 0 <= index < len(self.ids) and (image, self.ids[index]) in self.labelled:
-                    count[shift][category] += 1
-        now, total = count[0].total(), len(known)
-        best = max(count[shift].total() for shift in (-1, 1))
-        shift = next(shift for shift in (-1, 1) if count[shift].total() == best)
-        more = sum(count[shift][c] > count[0][c] for c in self.ids)
-        less = sum(count[shift][c] < count[0][c] for c in self.ids)
-        if best > max(3 * now, 20) and more > less:
-            faults["category-shift"] = total - now
+                if 0 <= index < len(self.ids) and (image, self.ids[index]) in self.objects:
+                    hits[shift] += 1
+                    mass[shift][category] += score
+        total = len(known)
+        best = max(mass[shift].total() for shift in (-1, 1))
+        shift = next(shift for shift in (-1, 1) if mass[shift].total() == best)
+        more = sum(mass[shift][c] > mass[0][c] for c in self.ids)
+        less = sum(mass[shift][c] < mass[0][c] for c in self.ids)
+        if hits[shift] > 20 and best > 2 * mass[0].total() and more > less:
+            faults["category-shift"] = total - hits[0]
             return
+        now = sum((image, category) in self.labelled for image, category, _ in known)
         if total >= 20 and total - now > 0.99 * total:
             faults["unlabelled"] = total - now
 

@@ -102,4 +102,4 @@ def test_mutated_files(tmp_path, monkeypatch, truth, mutated, slow_validator, of
             check_that_valid_means_usable(truth, records, oracle)
     print(f"\n{FILES} files: {dict(outcomes)}\nfiles with each fault: {dict(codes.most_common())}")
     assert set(outcomes) == {"no json list", "errors", "warnings", "clean"}
-    assert min(outcomes.values()) >= FILES // 50
+    assert min(outcomes.values()) >= FILES // 100
