@@ -40,7 +40,7 @@ def test_memory_follows_the_pieces_and_not_the_file(tmp_path):
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert peaks[0] * 20 < peaks[1]
-    assert peaks[0] < 30 * (1 << 14)
+    assert peaks[0] < 60 * (1 << 14)  # parsed records are 20 times as large, and two pieces live
 
 
 def test_compressed_files_are_told_by_their_content(tmp_path):
