@@ -44,6 +44,7 @@ setup(
             "opencv-python-headless==5.0.0.93",
             "ruff==0.17.6",
             "mypy==2.4.1",
+            "types-PyYAML==6.0.12.20261113",
         ],
     },
 )
