@@ -112,7 +112,7 @@ def _read_truth(
         raise UserError(NOT_COCO)
     if groups is None:
         return truth
-    return replace(truth, groups=_groups(groups, truth.category_ids.tolist()))
+    return replace(truth, groups=resolve_groups(groups, truth.category_ids.tolist()))
 
 
 def _check_names(argument: str, names: Sequence[str], known: Sequence[str]) -> None:
@@ -133,7 +133,7 @@ def _fields(iou_types: Sequence[str], metrics: Sequence[str]) -> list[str]:
     return [*boxes, *masks]
 
 
-def _groups(
+def resolve_groups(
     groups: Sequence[str] | Mapping[int, str], category_ids: Sequence[int]
 ) -> tuple[str, ...]:
     """The group of each category."""

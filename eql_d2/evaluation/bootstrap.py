@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from eql_d2.errors import UserError
 from eql_d2.evaluation.annotations import read_ground_truth
+from eql_d2.evaluation.average_precision import resolve_groups
 from eql_d2.evaluation.ground_truth import GroundTruth
 from eql_d2.evaluation.matches import Matches, match_detections, select_detections
 from eql_d2.evaluation.resampling import image_weights, resampled_category_ap
@@ -95,7 +96,7 @@ def resample_results(
     if len(truth.image_ids) < 2:
         raise UserError("images cannot be resampled: the annotations hold fewer than two")
     if groups is not None:
-        truth = replace(truth, groups=_groups(groups, truth.category_ids.tolist()))
+        truth = replace(truth, groups=resolve_groups(groups, truth.category_ids.tolist()))
     matches = _match_files(truth, results, iou_types, max_detections)
     return ResampledResults(
         {kind: _resample(matches[kind], num_samples, seed) for kind in iou_types},
@@ -133,15 +134,6 @@ def _match_files(
         for kind in iou_types:
             matches[kind].append(match_detections(truth, detections, kind, kept))
     return matches
-
-
-def _groups(groups: Mapping[int, str], category_ids: Sequence[int]) -> tuple[str, ...]:
-    missing = [category_id for category_id in category_ids if category_id not in groups]
-    if missing:
-        raise UserError(
-            f"groups lack {len(missing)} of {len(category_ids)} category ids, first {missing[:3]}"
-        )
-    return tuple(groups[category_id] for category_id in category_ids)
 
 
 def _resample(matches: Sequence[Matches], num_samples: int, seed: int) -> ResampledAP:
