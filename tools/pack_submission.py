@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     print(submission.validation)
     print(submission)
-    print(_how_to_score(args.image_info, submission))
+    print(_how_to_score(args.image_info, args.max_detections, submission))
     return 0
 
 
@@ -73,10 +73,12 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _how_to_score(annotations: str, submission: Submission) -> str:
+def _how_to_score(annotations: str, limit: int, submission: Submission) -> str:
     command = ["python", "tools/evaluate.py", "--annotations", annotations, "--results"]
     command += [str(submission.path), "--output-dir", str(submission.path.with_suffix(""))]
     command += ["--iou-types", *submission.kinds]
+    counting = limit or max(1, submission.most_of_an_image)  # evaluate.py counts 300 unless told
+    command += ["--max-detections", str(counting)] if counting != MAX_DETECTIONS else []
     if submission.validation.labels_known:
         return f"score the same file:\n  {shlex.join(command)}"
     command[3] = "ANNOTATIONS.json"

@@ -123,7 +123,10 @@ def _check_names(argument: str, names: Sequence[str], known: Sequence[str]) -> N
 def _check_limits(**limits: int) -> None:
     for name, limit in limits.items():
         if limit < 1:
-            raise UserError(f"{name} must be at least 1, got {limit}")
+            raise UserError(
+                f"{name} must be at least 1, got {limit}; for no limit give a number that is never "
+                "reached, such as 1000000"
+            )
 
 
 def _fields(iou_types: Sequence[str], metrics: Sequence[str]) -> list[str]:

@@ -47,6 +47,7 @@ class Submission:
         path: The file.
         num_records: Detections in it.
         num_left_out: Detections that were over the limit of an image.
+        most_of_an_image: The largest number of detections of one image in it.
         num_bytes: Its size.
         num_json_bytes: The size of the json, which a zip holds in compressed form.
         sha256: Of the file.
@@ -59,6 +60,7 @@ class Submission:
     path: Path
     num_records: int
     num_left_out: int
+    most_of_an_image: int
     num_bytes: int
     num_json_bytes: int
     sha256: str
@@ -106,8 +108,7 @@ def pack_submission(
         iou_types: "bbox", "segm" or both: what to keep of each record (default: all there is).
         max_detections: Of an image, highest scores first; 0 is no limit.
         rounded: Write shorter numbers; see :class:`RecordFormat`.
-        prove: Score both files and refuse the new one if any metric differs by 1e-4 percent points
-            or more. This needs the memory of an evaluation.
+        prove: Score both files; refuse a change of 1e-4 percent points (needs more memory).
         ignore: Errors to let pass, as for :func:`validate_results`.
 
     Raises:
@@ -126,7 +127,7 @@ def pack_submission(
     with atomic_path(target) as partial:
         with open_submission(partial, target, style) as file:
             _write(results, info, tops, file, validation.num_records - tops.num_left_out)
-        packed = _describe(target, partial, file, style, validation)
+        packed = _describe(target, partial, file, style, validation, tops.most_kept)
         if not prove:
             return packed
         change = largest_ap_change(
@@ -141,12 +142,14 @@ def _describe(
     file: SubmissionFile,
     style: RecordFormat,
     validation: Validation,
+    most_of_an_image: int,
 ) -> Submission:
     """What is in the file, which still lies at ``partial``; no change of AP is known yet."""
     return Submission(
         path=target,
         num_records=file.num_records,
         num_left_out=validation.num_records - file.num_records,
+        most_of_an_image=most_of_an_image,
         num_bytes=partial.stat().st_size,
         num_json_bytes=file.num_bytes,
         sha256=_sha256(partial),

@@ -35,6 +35,12 @@ class TopScores:
         """Detections over the limit among those added."""
         return int(np.maximum(self._counts - self._limit, 0).sum()) if self._limit else 0
 
+    @property
+    def most_kept(self) -> int:
+        """The largest number of detections that an image keeps of those added."""
+        most = int(self._counts.max(initial=0))
+        return min(most, self._limit) if self._limit else most
+
     def add(self, image: NDArray[np.int64], scores: NDArray[np.float64]) -> None:
         """Look at N detections: (N,) image index, -1 for none, and (N,) finite scores."""
         known = np.flatnonzero(image >= 0)

@@ -1,6 +1,7 @@
 """tools/validate_results.py and tools/pack_submission.py as a user runs them."""
 
 import json
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -80,6 +81,31 @@ def test_pack_and_score_with_the_printed_command(run, tmp_path, output):
     metrics = [tmp_path / folder / "metrics.json" for folder in ("s", "before")]
     assert metrics[0].read_text() == metrics[1].read_text()
     assert 0 < json.loads(metrics[0].read_text())["bbox/AP"] < 100
+
+
+@pytest.mark.parametrize("limit", [0, 1, 400])
+def test_the_printed_command_counts_as_many_detections_as_were_kept(run, tmp_path, limit):
+    """The one right box of 320 comes last: counting 300 of them would miss it."""
+    wrong = [RECORD | {"bbox": [40, 5, 10, 20], "score": 0.9 - i / 1000} for i in range(320)]
+    (tmp_path / "results.json").write_text(json.dumps([*wrong, RECORD]))
+    flags = ["--results", "results.json", "--output", "my files/s 1.json"]
+    flags += ["--max-detections", str(limit), "--prove"]
+    done = run("pack_submission.py", "--image-info", "truth.json", *flags)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    command = shlex.split(lines[lines.index("score the same file:") + 1])
+    assert command[-2:] == ["--max-detections", str(limit or 321)]
+    scored = run("evaluate.py", *command[2:])
+    assert scored.returncode == 0, scored.stderr
+    ap50 = json.loads((tmp_path / "my files/s 1/metrics.json").read_text())["bbox/AP50"]
+    assert (ap50 > 0) == (limit != 1)
+
+
+def test_scoring_with_a_limit_of_nothing_says_what_to_give_instead(run):
+    flags = ["--annotations", "truth.json", "--results", "results.json", "--output-dir", "o"]
+    done = run("evaluate.py", *flags, "--max-detections", "0")
+    assert done.returncode == 2
+    assert "max_detections must be at least 1, got 0; for no limit give a number" in done.stderr
 
 
 def test_pack_for_a_test_split(run):
