@@ -23,6 +23,7 @@ import torch.multiprocessing as mp
 from eql_d2.command_line import TrainOptions
 from eql_d2.engines.d2.compat import comm
 from eql_d2.errors import UserError
+from eql_d2.files import atomic_text_file
 
 # How long a process waits for the others, which may be reading a large annotation file.
 TIMEOUT = timedelta(hours=2)
@@ -165,7 +166,8 @@ def _spawned(
     try:
         worker(*args)
     except UserError as error:
-        report.write_text(str(error), "utf-8")
+        with atomic_text_file(report) as file:  # all may write it, and be ended while they do
+            file.write(str(error))
         raise
     finally:
         leave()

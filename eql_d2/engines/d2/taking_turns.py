@@ -3,16 +3,32 @@
 from __future__ import annotations
 
 import threading
+import traceback
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TypeVar
 
 from eql_d2.engines.d2.compat import comm
+from eql_d2.errors import UserError
 
 # How often the waiting processes are told that there is something to wait for. Far below any
 # time-out of a collective operation: NCCL's is 10 minutes unless set.
 HEARTBEAT_SECONDS = 1.0
 
 Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class _Word:
+    """What the first process tells the others: that it is done, and what made it fail, if so.
+
+    A fault of ours comes with its traceback: the process that has it may be ended before it is
+    shown, as soon as another one fails.
+    """
+
+    done: bool
+    mistake: str = ""
+    fault: str = ""
 
 
 def on_first_process(work: Callable[[], Result]) -> Result | None:
@@ -25,6 +41,8 @@ def on_first_process(work: Callable[[], Result]) -> Result | None:
 
     Raises:
         Exception: on the first process, whatever ``work`` raised.
+        UserError: on the others, with the same message, if that was one.
+        RuntimeError: on the others, with the traceback, if that was anything else.
     """
     if comm.get_world_size() == 1:
         return work()
@@ -40,11 +58,26 @@ def on_first_process(work: Callable[[], Result]) -> Result | None:
     thread = threading.Thread(target=run, name="on_first_process", daemon=True)
     if comm.is_main_process():
         thread.start()
-    done = False
-    while not done:
+    word = _Word(done=False)
+    while not word.done:
         if comm.is_main_process():
             thread.join(HEARTBEAT_SECONDS)
-        done = comm.all_gather(comm.is_main_process() and not thread.is_alive())[0]
+            word = _word(errors) if not thread.is_alive() else word
+        word = comm.all_gather(word)[0]
     if errors:
         raise errors[0]
+    # Who goes on without the first process waits for it in the next collective operation.
+    if word.mistake:
+        raise UserError(word.mistake)
+    if word.fault:
+        raise RuntimeError(f"the first process failed:\n{word.fault}")
     return results[0] if results else None
+
+
+def _word(errors: list[BaseException]) -> _Word:
+    """The last word, from what ``work`` raised, if anything."""
+    if not errors:
+        return _Word(done=True)
+    if isinstance(errors[0], UserError):
+        return _Word(done=True, mistake=str(errors[0]) or type(errors[0]).__name__)
+    return _Word(done=True, fault="".join(traceback.format_exception(errors[0])))

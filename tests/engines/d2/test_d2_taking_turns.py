@@ -2,7 +2,7 @@
 
 import json
 import time
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from datetime import timedelta
 from types import SimpleNamespace
 
@@ -54,8 +54,12 @@ def score_for_long(folder):
     job = SimpleNamespace(cfg=None, output_dir=folder, load_experiment=lambda: None)
     metrics = worker._evaluate_now(job, None)
     comm.synchronize()
-    with pytest.raises(UserError, match="nothing") if comm.get_rank() == 0 else nullcontext():
-        assert on_first_process(fail) is None
+    with pytest.raises(UserError, match=r"^nothing to score$"):
+        on_first_process(fail)
+    kind = ZeroDivisionError if comm.get_rank() == 0 else RuntimeError
+    with pytest.raises(kind, match="division by zero") as caught:
+        on_first_process(lambda: 1 / 0)
+    assert comm.get_rank() == 0 or "1 / 0" in str(caught.value)  # the line of the fault
     (folder / f"{comm.get_rank()}.json").write_text(json.dumps(metrics))
     # And the time-out is real: a plain barrier around the same work ends the others.
     if comm.get_rank() == 0:
@@ -74,6 +78,22 @@ def test_scoring_outlasts_the_time_out_and_errors_come_back(tmp_path):
     assert json.loads((tmp_path / "1.json").read_text()) == {}
     assert (tmp_path / "timed_out").exists()
     assert [p.name for p in (tmp_path / "inference").iterdir()] == ["lvis_instances_results.json"]
+
+
+def fail_during_training(folder):
+    """Worker: what all do around an evaluation whose scoring fails; the others must not go on."""
+    (folder / f"{comm.get_rank()}_began").touch()
+    try:
+        on_first_process(fail)
+    finally:
+        comm.synchronize()  # neither is ended before both have left a trace
+    (folder / f"{comm.get_rank()}_went_on").touch()
+
+
+def test_a_job_whose_scoring_fails_ends_with_the_cause(tmp_path):
+    with pytest.raises(UserError, match=r"^nothing to score$"):
+        launch(fail_during_training, two_processes(), "cpu", (tmp_path,))
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["0_began", "1_began"]
 
 
 def test_one_process_does_the_work_itself():
