@@ -22,7 +22,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Read, check, convert and write; print the table of categories."""
     options = _parse(argv)
     source = Path(options.json)
-    stem = check_output_folder(options.output, "--output") / source.stem
+    name = source.name.removesuffix(".gz").removesuffix(".zip").removesuffix(".json")
+    stem = check_output_folder(options.output, "--output") / name
     content = usable_content(read_annotation_file(source), source)
     training_part = content
     if options.test_fraction is None:

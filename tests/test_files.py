@@ -1,91 +1,15 @@
-"""Reading json with errors that help, writing files whole or not at all."""
+"""Writing files whole or not at all, and checking beforehand that it will work."""
 
-import gc
-import json
 import os
-import random
 
 import pytest
 
-from eql_d2.errors import DataError, ResultsError, UserError
+from eql_d2.errors import UserError
 from eql_d2.files import (
     atomic_path,
     atomic_text_file,
     check_output_folder,
-    paused_garbage_collection,
-    read_json,
 )
-
-
-def test_reads_any_json_with_and_without_a_byte_order_mark(tmp_path):
-    path = tmp_path / "a.json"
-    for content in ({"ä": 1}, [1, None], "text"):
-        for mark in (b"", b"\xef\xbb\xbf"):
-            path.write_bytes(mark + json.dumps(content, ensure_ascii=False).encode())
-            assert read_json(path, "file") == read_json(str(path), "file") == content
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (b"", "is empty"),
-        (b" \n", "is empty"),
-        (b'{"a": 1,, "b": 2}', r"near '.*,, "),
-        (b"<html>not found</html>", "near '<html>"),
-        (b'{"images": [{"id": 1}, {"id"', "is cut off after 28 characters"),
-        (b'{"images": [{"name": "half a str', "is cut off"),
-        (b'{"images": [1, 2', "is cut off"),
-        (b'[{"score": 0.', "is cut off"),
-        (b'[{"score": fals\n', "is cut off"),
-        (b"no_json", "near 'no_json'"),
-        (b'{"a": x, "b": 1}', r"near '.*x, "),
-        (b"PK\x03\x04\xff\xfe\x00", "zip archive, unpack"),
-        (b"\x1f\x8b\xff\xfe\x00", "gzip archive, unpack"),
-        (b"\xff\xd8\xff\xe0 a picture", "it is no text"),
-        (b'{"a":' + b"[" * 200_000, "recursion"),
-    ],
-)
-def test_what_is_no_json_is_named(tmp_path, content, message):
-    path = tmp_path / "broken.json"
-    path.write_bytes(content)
-    with pytest.raises(ResultsError, match=message) as caught:
-        read_json(path, "results file", ResultsError)
-    assert f"results file {path} is not valid json (" in str(caught.value)
-
-
-def test_a_file_that_is_not_there_and_a_folder_are_named(tmp_path):
-    with pytest.raises(DataError, match=r"thing .*missing.json cannot be read: No such file"):
-        read_json(tmp_path / "missing.json", "thing")
-    with pytest.raises(DataError, match="cannot be read: it is a folder"):
-        read_json(tmp_path, "thing")
-    with pytest.raises(DataError, match=r"cannot be read: .*null"):
-        read_json("bad\0name", "thing")
-
-
-def test_every_truncation_of_a_file_is_a_data_error(tmp_path):
-    text = json.dumps({"images": [{"id": 1, "file_name": "a b.png", "x": [1.5, True, None]}]})
-    path = tmp_path / "cut.json"
-    for length in random.Random(0).sample(range(len(text)), 40):
-        path.write_text(text[:length])
-        with pytest.raises(DataError):
-            read_json(path, "file")
-
-
-def test_garbage_collection_is_paused_and_comes_back():
-    assert gc.isenabled()
-    with paused_garbage_collection():
-        assert not gc.isenabled()
-    assert gc.isenabled()
-    with pytest.raises(DataError), paused_garbage_collection():
-        raise DataError("while reading")
-    assert gc.isenabled()
-    gc.disable()
-    try:
-        with paused_garbage_collection():
-            pass
-        assert not gc.isenabled()
-    finally:
-        gc.enable()
 
 
 def test_an_atomic_file_appears_whole_and_an_error_keeps_the_old_one(tmp_path):

@@ -6,7 +6,7 @@ import os
 from typing import Any
 
 from eql_d2.errors import DataError
-from eql_d2.files import read_json
+from eql_d2.json_files import read_json
 
 
 def read_annotation_file(path: str | os.PathLike[str]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from eql_d2.data.reading import (
 from eql_d2.data.records import DetectionData, ImageRecord, Instance
 from eql_d2.data.report import ProblemReport
 from eql_d2.errors import DataError
-from eql_d2.files import paused_garbage_collection
+from eql_d2.json_files import paused_garbage_collection
 
 logger = logging.getLogger("eql_d2.data")
 

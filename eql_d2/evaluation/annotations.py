@@ -16,8 +16,8 @@ from eql_d2.evaluation.columns import (
     integer_column,
 )
 from eql_d2.evaluation.ground_truth import GROUPS, GroundTruth, find_ids
-from eql_d2.evaluation.json_file import read_json
 from eql_d2.evaluation.objects import object_masks, read_objects
+from eql_d2.json_files import read_json
 
 logger = logging.getLogger("eql_d2.evaluation")
 

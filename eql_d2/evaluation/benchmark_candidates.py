@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from eql_d2.evaluation.json_file import parse_json, paused_garbage_collection
+from eql_d2.json_files import parse_json, paused_garbage_collection
 
 MAX_DETECTIONS = 300
 METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "APr", "APc", "APf")

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from eql_d2.errors import DataError
 from eql_d2.evaluation.columns import Problems, integer_column
 from eql_d2.evaluation.ground_truth import find_ids
-from eql_d2.evaluation.json_file import read_json
+from eql_d2.json_files import read_json
 
 logger = logging.getLogger("eql_d2.evaluation")
 
@@ -22,10 +22,12 @@ logger = logging.getLogger("eql_d2.evaluation")
 def read_image_ids(path: str | os.PathLike[str]) -> NDArray[np.int64]:
     """Image ids from a json list of ids, from annotations, or from text with one id a line.
 
+    A name that ends with .json, .gz or .zip says that it is json, perhaps compressed.
+
     Raises:
         DataError: The file is none of these, or lists no image.
     """
-    if Path(path).suffix.lower() == ".json":
+    if Path(path).suffix.lower() in (".json", ".gz", ".zip"):
         values = _json_ids(read_json(path, "image list", DataError), path)
     else:
         values = _text_ids(path)

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from eql_d2.errors import ResultsError
-from eql_d2.evaluation.json_file import ByteSource, parse_json, paused_garbage_collection
+from eql_d2.json_files import ByteSource, parse_json, paused_garbage_collection
 
 CHUNK_BYTES = 1 << 18  # text parsed at once: its objects, 8 times as large, stay in the cache
 LARGEST_RECORD = 1 << 26  # bytes of one record; more is no results file

@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from eql_d2.evaluation.json_file import atomic_text_file
 from eql_d2.evaluation.precision import UNDEFINED
+from eql_d2.files import atomic_text_file
 
 AREA_NAMES = ("", "small ", "medium ", "large ")
 GROUP_NAMES = {"r": "rare", "c": "common", "f": "frequent"}

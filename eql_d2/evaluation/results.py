@@ -22,10 +22,10 @@ from eql_d2.evaluation.columns import (
     number_column,
 )
 from eql_d2.evaluation.ground_truth import GroundTruth, find_ids
-from eql_d2.evaluation.json_file import paused_garbage_collection
 from eql_d2.evaluation.record_stream import stream_records
 from eql_d2.evaluation.rle import is_rle, measure_joined_rles
 from eql_d2.evaluation.rle_strings import RleStrings, join_rles
+from eql_d2.json_files import paused_garbage_collection
 
 BATCH = 10_000  # records looked at together where they are in memory already
 NO_RLE = "'segmentation' is not an RLE {'size': [height, width], 'counts': ...}"

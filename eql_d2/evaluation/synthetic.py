@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from eql_d2.evaluation.json_file import atomic_text_file
+from eql_d2.files import atomic_text_file
 
 SIZES = ((480, 640), (427, 640), (640, 480), (640, 427))  # the most frequent of LVIS: H, W
 SHAPES = 500  # of each image size; with VARIANTS copies each

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eql_d2.errors import ResultsError
-from eql_d2.evaluation.json_file import atomic_text_file
+from eql_d2.files import atomic_text_file
 
 
 @dataclass(frozen=True)

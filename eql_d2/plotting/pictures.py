@@ -12,7 +12,7 @@ import numpy as np
 
 from eql_d2.categories import GROUP_NAMES
 from eql_d2.errors import ResultsError
-from eql_d2.files import read_json
+from eql_d2.json_files import read_json
 from eql_d2.plotting.choice import choose_images
 from eql_d2.plotting.images import load_font, read_image, write_png
 from eql_d2.plotting.instances import draw_instances, shorten

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from eql_d2.errors import DataError
-from eql_d2.files import atomic_text_file, read_json
+from eql_d2.files import atomic_text_file
+from eql_d2.json_files import read_json
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from eql_d2 import __version__
 from eql_d2.categories import GROUP_NAMES
 from eql_d2.data import DetectionData
 from eql_d2.evaluation.comparison import Comparison
-from eql_d2.evaluation.json_file import atomic_text_file
+from eql_d2.files import atomic_text_file
 from eql_d2.reporting.categories import (
     category_charts,
     category_table,

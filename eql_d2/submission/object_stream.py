@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from eql_d2.errors import DataError
-from eql_d2.evaluation.json_file import ByteSource, paused_garbage_collection
+from eql_d2.json_files import ByteSource, paused_garbage_collection
 
 CHUNK_BYTES = 1 << 20
 BATCH = 4096  # elements of a list that are yielded together

@@ -1,11 +1,14 @@
 import copy
+import gzip
 import logging
+import zipfile
 
 import numpy as np
 import pytest
 
 from eql_d2.categories import CategoryStatistics
 from eql_d2.data import check_content, decode_mask, load_detection_data
+from eql_d2.evaluation.annotations import read_ground_truth
 
 SQUARE = [2, 2, 8, 2, 8, 8, 2, 8]
 
@@ -24,6 +27,23 @@ def test_records_are_contiguous_and_complete(content, load, tmp_path):
     assert second.instances[0].bbox == (2.0, 2.0, 6.0, 6.0)
     assert {type(v) for v in second.instances[0].bbox} == {float}
     assert data.json_path == tmp_path / "annotations.json"
+
+
+@pytest.mark.parametrize("form", ["gzip", "zip"])
+def test_a_compressed_file_is_read_as_it_is(content, load, tmp_path, form):
+    plain = load(content())
+    path = tmp_path / f"annotations.json.{form}"
+    text = (tmp_path / "annotations.json").read_bytes()
+    if form == "gzip":
+        path.write_bytes(gzip.compress(text))
+    else:
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("annotations.json", text)
+    data = load_detection_data(path, tmp_path, check_images=False)
+    assert data.images == plain.images
+    assert data.statistics == plain.statistics == CategoryStatistics.from_json(path)
+    truth = read_ground_truth(path, need_masks=False)
+    assert truth.image_ids.tolist() == sorted(image.image_id for image in data.images)
 
 
 def test_uncompressed_run_lengths_become_compressed(content, load):

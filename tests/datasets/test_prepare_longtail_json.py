@@ -1,3 +1,4 @@
+import gzip
 import json
 import os
 import subprocess
@@ -32,6 +33,17 @@ def test_one_file_becomes_one_file(main, coco, tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "80 categories, 929 instances" in printed
     assert "instances_longtail.json: 128 images" in printed
+
+
+def test_a_compressed_file_is_named_like_a_plain_one(main, tmp_path):
+    content = {
+        "images": [{"id": 1, "height": 9, "width": 9, "file_name": "1.png"}],
+        "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 1, 5, 5]}],
+        "categories": [{"id": 1, "name": "cup"}],
+    }
+    (tmp_path / "my.coco.json.gz").write_bytes(gzip.compress(json.dumps(content).encode()))
+    assert main([str(tmp_path / "my.coco.json.gz"), "--output", str(tmp_path / "new")]) == 0
+    assert os.listdir(tmp_path / "new") == ["my.coco_longtail.json"]
 
 
 def test_a_split_takes_its_groups_from_the_training_part(main, coco, tmp_path, capsys):

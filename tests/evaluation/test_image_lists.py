@@ -1,5 +1,6 @@
 """Evaluation on some of the images, as on a file that has only these."""
 
+import gzip
 import logging
 
 import numpy as np
@@ -47,6 +48,11 @@ def test_some_images_are_another_number(random_case):
 def test_forms_of_a_list(name, text, tmp_path):
     (tmp_path / name).write_text(text)
     assert read_image_ids(tmp_path / name).tolist() == [3, 7, 11]
+
+
+def test_a_compressed_list(tmp_path):
+    (tmp_path / "ids.json.gz").write_bytes(gzip.compress(b"[7, 3, 11]"))
+    assert read_image_ids(tmp_path / "ids.json.gz").tolist() == [3, 7, 11]
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,9 @@ import zipfile
 import numpy as np
 import pytest
 
+from eql_d2 import json_files
 from eql_d2.errors import ResultsError
-from eql_d2.evaluation import json_file, record_stream
+from eql_d2.evaluation import record_stream
 from eql_d2.evaluation.record_stream import stream_records
 
 RECORD = {"image_id": 5, "category_id": 3, "score": 0.25, "bbox": [1.5, 2, 3, 4]}
@@ -89,7 +90,7 @@ def test_broken_compressed_files_are_refused_by_name(form, tmp_path):
 def test_unreadable_files_and_folders(tmp_path):
     with pytest.raises(ResultsError, match="cannot be read: No such file"):
         read(tmp_path / "absent.json")
-    with pytest.raises(ResultsError, match="cannot be read: Is a directory"):
+    with pytest.raises(ResultsError, match="cannot be read: it is a folder"):
         read(tmp_path)
 
 
@@ -97,9 +98,9 @@ def test_the_file_is_closed_when_reading_stops_early(tmp_path, monkeypatch):
     path = tmp_path / "results.json"
     path.write_text(json.dumps([RECORD] * 100))
     opened = []
-    original = json_file.ByteSource._open
+    original = json_files.ByteSource._open
     keep = lambda self, stack: opened.append(original(self, stack)) or opened[-1]  # noqa: E731
-    monkeypatch.setattr(json_file.ByteSource, "_open", keep)
+    monkeypatch.setattr(json_files.ByteSource, "_open", keep)
     records = stream_records(path, chunk_bytes=100)
     next(records)
     assert not opened[0].closed

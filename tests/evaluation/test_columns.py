@@ -1,11 +1,9 @@
-"""Reading json, writing whole files only, and columns of records."""
-
-import gc
+"""Columns of records, and problems with counts and examples."""
 
 import numpy as np
 import pytest
 
-from eql_d2.errors import DataError, ResultsError
+from eql_d2.errors import ResultsError
 from eql_d2.evaluation.columns import (
     Problems,
     box_column,
@@ -13,58 +11,11 @@ from eql_d2.evaluation.columns import (
     integer_column,
     number_column,
 )
-from eql_d2.evaluation.json_file import atomic_text_file, paused_garbage_collection, read_json
 
 
 @pytest.fixture
 def problems():
     return Problems("the file", "records", 3, ResultsError)
-
-
-def test_garbage_collection_comes_back_as_it_was():
-    assert gc.isenabled()
-    with paused_garbage_collection():
-        assert not gc.isenabled()
-    assert gc.isenabled()
-    gc.disable()
-    try:
-        with paused_garbage_collection():
-            pass
-        assert not gc.isenabled()
-    finally:
-        gc.enable()
-    with pytest.raises(KeyError), paused_garbage_collection():
-        raise KeyError
-    assert gc.isenabled()
-
-
-def test_json_with_a_byte_order_mark(tmp_path):
-    path = tmp_path / "a.json"
-    path.write_bytes(b'\xef\xbb\xbf{"a": [1, NaN]}')
-    assert list(read_json(path, "annotation file", DataError)) == ["a"]
-
-
-def test_unreadable_json_raises_the_asked_for_error(tmp_path):
-    with pytest.raises(DataError, match=r"annotation file .* cannot be read"):
-        read_json(tmp_path, "annotation file", DataError)
-    (tmp_path / "cut.json").write_text('[{"score": 0.')
-    with pytest.raises(ResultsError, match=r"cut\.json is not valid json .* cut off"):
-        read_json(tmp_path / "cut.json", "results file", ResultsError)
-    (tmp_path / "bytes.json").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(ResultsError, match="not valid json"):
-        read_json(tmp_path / "bytes.json", "results file", ResultsError)
-
-
-def test_atomic_file_makes_its_folder_and_leaves_nothing_behind(tmp_path):
-    path = tmp_path / "a" / "b.txt"
-    with atomic_text_file(path) as file:
-        file.write("text")
-        assert not path.exists()
-    assert path.read_text() == "text"
-    with pytest.raises(TypeError), atomic_text_file(path) as file:
-        file.writelines(["other", 5])
-    assert path.read_text() == "text"
-    assert list(path.parent.iterdir()) == [path]
 
 
 def test_problems_give_counts_and_first_examples(problems):
