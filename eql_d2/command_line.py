@@ -1,20 +1,24 @@
 """What the tools share: Detectron2's training command line, and exit codes.
 
 Exit codes of every tool: 0 done; 2 the user's input or command is wrong (a message, no
-traceback); 1 a fault of ours (the traceback is the report).
+traceback), or a disk is full; 1 a fault of ours (the traceback is the report); 130 interrupted; 141
+nobody reads the output any more.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib.util
 import logging
+import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from eql_d2.config import KEYS, parse_overrides
 from eql_d2.errors import MissingPackageError, UserError
+from eql_d2.files import DISK_ERRORS
 
 VALUE_FLAGS = (
     "--config-file",
@@ -51,13 +55,33 @@ def run_tool(main: Callable[[], int | None]) -> None:
     """Run a tool's ``main`` and leave the process with the exit code that its outcome means."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     try:
-        sys.exit(main() or 0)
+        code = main() or 0
+        sys.stdout.flush()
+        sys.exit(code)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
+    except BrokenPipeError:  # such as `| head`, which has read enough
+        _leave_standard_output()
+        sys.exit(141)
+    except OSError as error:
+        if error.errno not in DISK_ERRORS:
+            raise
+        _leave_standard_output()
+        print(f"error: {error}; make room, or choose another place to write to", file=sys.stderr)
+        sys.exit(2)
+
+
+def _leave_standard_output() -> None:
+    """Print what is left, or, where nobody takes it, spare the interpreter from failing on it."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        with contextlib.suppress(OSError, ValueError):  # there may be no file behind it
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def parse_train_options(argv: Sequence[str] | None = None) -> TrainOptions:

@@ -6,15 +6,23 @@ Standard library only, so that every layer may use it.
 from __future__ import annotations
 
 import contextlib
+import errno
+import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 from eql_d2.errors import UserError
 
 AnyPath = str | os.PathLike[str]
+# What only writing meets: a disk or a quota is full, a file is too large, a disk fails or has gone.
+DISK_ERRORS = frozenset(
+    getattr(errno, name)
+    for name in ("ENOSPC", "EDQUOT", "EFBIG", "EIO", "EROFS", "ESTALE")
+    if hasattr(errno, name)
+)
 
 
 @contextlib.contextmanager
@@ -22,17 +30,24 @@ def atomic_path(path: AnyPath) -> Iterator[Path]:
     """Give a hidden path to write to, which becomes ``path`` when the block ends without an error.
 
     A reader never sees half a file, and a killed run leaves an earlier file as it was. The hidden
-    path has the same ending, and the folder of both is made. Of a link the target is replaced.
+    path has the same ending, and the folder of both is made. Of a link the target is replaced. What
+    is no file, such as ``/dev/stdout``, is written to as it is.
 
     Raises:
-        UserError: the folder cannot be made, or the file cannot get its name.
+        UserError: the folder cannot be made, the file cannot get its name, or the disk took no more
+            of it.
     """
     target = Path(os.path.realpath(path))
     partial = target.with_name(f".{target.stem}.{os.getpid()}.partial{target.suffix}")
+    if _is_device(path):
+        with _named_errors(path, DISK_ERRORS):
+            yield Path(path)
+        return
     try:
         with _named_errors(path):
             target.parent.mkdir(parents=True, exist_ok=True)
-        yield partial
+        with _named_errors(path, DISK_ERRORS):
+            yield partial
         with _named_errors(path):
             partial.replace(target)
     finally:
@@ -54,6 +69,29 @@ def atomic_text_file(path: AnyPath) -> Iterator[TextIO]:
             file = partial.open("w", encoding="utf-8", newline="")
         with file:
             yield file
+
+
+def write_bytes(path: AnyPath, content: bytes) -> None:
+    """Write a whole file; see :func:`atomic_path`.
+
+    For what others encode, such as pictures: they hide why a disk took no more.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    with atomic_path(path) as partial, _named_errors(path):
+        partial.write_bytes(content)
+
+
+def write_json(path: AnyPath, content: Any) -> None:
+    """Write a small json file for people and programs; see :func:`atomic_path`.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    with atomic_text_file(path) as file:
+        json.dump(content, file, indent=2)
+        file.write("\n")
 
 
 def check_not_input(output: AnyPath, *inputs: AnyPath) -> None:
@@ -95,9 +133,21 @@ def check_output_folder(path: AnyPath, flag: str) -> Path:
         raise UserError(f"{flag} {path} cannot be written to: {reason}") from None
 
 
+def _is_device(path: AnyPath) -> bool:
+    return os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path))
+
+
 @contextlib.contextmanager
-def _named_errors(path: AnyPath) -> Iterator[None]:
+def _named_errors(path: AnyPath, codes: Container[int | None] | None = None) -> Iterator[None]:
+    """Name the file in errors of writing it: all errors of the system, or those with ``codes``."""
     try:
         yield
     except OSError as problem:
-        raise UserError(f"{path} cannot be written: {problem.strerror or problem}") from problem
+        if codes is not None and problem.errno not in codes:
+            raise
+        hint = ""
+        if problem.errno in DISK_ERRORS and not _is_device(path):
+            hint = ". What was begun of it is removed, an earlier file of that name is as it was; "
+            hint += "make room, or choose another place"
+        reason = problem.strerror or problem
+        raise UserError(f"{path} cannot be written: {reason}{hint}") from problem

@@ -1,7 +1,9 @@
 """Fixtures shared by all tests."""
 
+import contextlib
 import importlib.util
 import os
+import resource
 from pathlib import Path
 
 import pytest
@@ -30,3 +32,19 @@ def shared_data() -> Path:
     if not SHARED_DATA.is_dir():
         pytest.skip(f"reference data not found: {SHARED_DATA}")
     return SHARED_DATA
+
+
+@pytest.fixture
+def full_disk():
+    """``with full_disk(n):`` every file is refused more than n bytes, as by a full disk."""
+
+    @contextlib.contextmanager
+    def limited(size: int):
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+    return limited

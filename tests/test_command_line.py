@@ -127,6 +127,43 @@ def test_a_fault_of_ours_keeps_its_traceback():
         run_tool(main)
 
 
+PRINTS_MUCH = """
+from eql_d2.command_line import run_tool
+run_tool(lambda: print("x" * 1_000_000))
+"""
+
+
+def test_a_reader_that_has_read_enough_is_no_fault():
+    process = subprocess.Popen(
+        [sys.executable, "-c", PRINTS_MUCH], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    process.stdout.read(10)
+    process.stdout.close()
+    assert process.stderr.read() == b""
+    process.stderr.close()
+    assert process.wait() == 141
+
+
+@pytest.mark.skipif(not Path("/dev/full").is_char_device(), reason="/dev/full is Linux's")
+def test_a_disk_that_fills_up_anywhere_ends_without_a_traceback():
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", PRINTS_MUCH],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 2
+    assert "error: [Errno 28] No space left on device; make room" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_other_errors_of_the_system_keep_their_traceback(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        run_tool(lambda: (tmp_path / "absent").read_text())
+
+
 def test_train_net_reports_a_missing_config_without_a_traceback():
     done = subprocess.run(
         [

@@ -1,6 +1,7 @@
 """Writing files whole or not at all, and checking beforehand that it will work."""
 
 import os
+from pathlib import Path
 
 import pytest
 
@@ -9,6 +10,8 @@ from eql_d2.files import (
     atomic_path,
     atomic_text_file,
     check_output_folder,
+    write_bytes,
+    write_json,
 )
 
 
@@ -77,3 +80,47 @@ def test_an_output_folder_that_cannot_be_used_is_named_with_its_flag(tmp_path, m
     monkeypatch.setattr("tempfile.TemporaryFile", denied)
     with pytest.raises(UserError, match=r"--output .* cannot be written to: Permission denied"):
         check_output_folder(tmp_path / "new", "--output")
+
+
+@pytest.mark.parametrize("length", [500, 500_000], ids=["fails when closed", "fails on the way"])
+def test_a_disk_that_fills_up_is_named_and_nothing_half_is_left(tmp_path, full_disk, length):
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    writers = (write_text, write_bytes, lambda path, content: write_json(path, content.decode()))
+    for write in writers:
+        with full_disk(100), pytest.raises(UserError, match="cannot be written: File too large"):
+            write(path, b"x" * length)
+        with full_disk(100), pytest.raises(UserError, match=r"removed.* as it was; make room, or"):
+            write(path, b"x" * length)
+        assert path.read_text() == "old"
+        assert os.listdir(tmp_path) == ["a.txt"]
+        write(path, b"x")
+        assert "x" in path.read_text()
+        path.write_text("old")
+
+
+def write_text(path, content):
+    with atomic_text_file(path) as file:
+        file.write(content.decode())
+
+
+def test_devices_are_written_to_and_not_replaced(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        write_json(pipe, [1])
+        assert os.read(reader, 100) == b"[\n  1\n]\n"
+    finally:
+        os.close(reader)
+    assert pipe.is_fifo()
+    assert os.listdir(tmp_path) == ["pipe"]
+
+
+@pytest.mark.skipif(not Path("/dev/full").is_char_device(), reason="/dev/full is Linux's")
+def test_a_device_without_room(tmp_path):
+    (tmp_path / "link").symlink_to("/dev/full")
+    for write in (write_text, write_bytes):
+        with pytest.raises(UserError, match=r"link cannot be written: No space left on device$"):
+            write(tmp_path / "link", b"x" * 500)
+    assert Path("/dev/full").is_char_device()

@@ -118,10 +118,12 @@ class ResultsWriter:
         traceback: TracebackType | None,
     ) -> None:
         assert self._file is not None
-        if kind is None:
-            self._file.write("\n]\n")
-        self._file = None
-        self._stack.__exit__(kind, error, traceback)
+        file, self._file = self._file, None
+        if kind is not None:
+            self._stack.__exit__(kind, error, traceback)
+            return
+        with self._stack:  # closes and removes the file if its end cannot be written
+            file.write("\n]\n")
 
 
 def _plain_rle(rle: dict[str, Any]) -> dict[str, Any]:

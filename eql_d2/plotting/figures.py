@@ -6,12 +6,13 @@ notebook that plots with another backend notices nothing.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from eql_d2.files import atomic_path
+from eql_d2.files import write_bytes
 
 DPI = 120
 STYLE: Any = {
@@ -57,8 +58,9 @@ def figure(path: str | Path, width: float, height: float) -> Iterator[Any]:
             ".svg": {"Date": None},
             ".pdf": {"CreationDate": None},
         }
-        with atomic_path(path) as partial:
-            page.savefig(partial, metadata=stamps.get(path.suffix.lower()))
+        ending, buffer = path.suffix.lower(), io.BytesIO()
+        page.savefig(buffer, format=ending.removeprefix("."), metadata=stamps.get(ending))
+        write_bytes(path, buffer.getvalue())
 
 
 def series_style(index: int) -> dict[str, Any]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from eql_d2.errors import DataError
-from eql_d2.files import atomic_path
+from eql_d2.files import write_bytes
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -63,8 +64,9 @@ def write_png(pixels: NDArray[np.uint8], path: str | Path) -> None:
     """Write ``(H, W, 3)`` uint8 RGB as a PNG; equal pixels give equal bytes."""
     from PIL import Image
 
-    with atomic_path(path) as partial:
-        Image.fromarray(pixels).save(partial, format="PNG")
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, format="PNG")
+    write_bytes(path, buffer.getvalue())
 
 
 def load_font(size: int) -> Any:

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from eql_d2.errors import ResultsError
+from eql_d2.errors import ResultsError, UserError
 from eql_d2.evaluation import ImageDetections, ResultsWriter, concatenate_results
 
 RLE = {"size": [4, 6], "counts": "4314=0"}
@@ -143,3 +143,23 @@ def test_shards_of_several_processes_are_joined(tmp_path):
     assert json.loads(joined.read_text()) == expected
     concatenate_results(shards[:1], joined)
     assert json.loads(joined.read_text()) == []
+
+
+@pytest.mark.parametrize("number", [1, 2000], ids=["fails at the end", "fails on the way"])
+def test_a_disk_that_fills_up_is_named_and_nothing_half_is_left(tmp_path, full_disk, number):
+    path = tmp_path / "results.json"
+    writer = ResultsWriter(path, [1, 2, 3])
+    with full_disk(100), pytest.raises(UserError, match=r"results\.json cannot be written"), writer:
+        writer.add(1, detections(number))
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(RuntimeError, match="outside of its"):
+        writer.add(1, detections(1))
+
+
+def test_shards_stay_when_they_cannot_be_joined(tmp_path, full_disk):
+    shard = tmp_path / "shard.json"
+    with ResultsWriter(shard, [1, 2, 3]) as writer:
+        writer.add(1, detections(5))
+    with full_disk(100), pytest.raises(UserError, match=r"all\.json cannot be written"):
+        concatenate_results([shard], tmp_path / "all.json")
+    assert list(tmp_path.iterdir()) == [shard]

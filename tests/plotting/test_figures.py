@@ -7,6 +7,7 @@ import matplotlib
 import pytest
 from PIL import Image
 
+from eql_d2.errors import UserError
 from eql_d2.plotting.figures import DPI, figure, series_style
 
 
@@ -72,3 +73,11 @@ def test_28_series_differ():
     styles = {tuple(series_style(i).values()) for i in range(28)}
     assert len(styles) == 28
     assert series_style(28) == series_style(0)
+
+
+@pytest.mark.parametrize("extension", ["png", "svg", "pdf"])
+def test_a_disk_that_fills_up_is_named_and_nothing_half_is_left(tmp_path, full_disk, extension):
+    draw(tmp_path / f"a.{extension}")  # what the first figure writes elsewhere is not of this one
+    with full_disk(100), pytest.raises(UserError, match=rf"b\.{extension} cannot be written"):
+        draw(tmp_path / f"b.{extension}")
+    assert [path.name for path in tmp_path.iterdir()] == [f"a.{extension}"]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from eql_d2.errors import DataError
+from eql_d2.errors import DataError, UserError
 from eql_d2.plotting import read_image, write_png
 
 RGB = np.random.default_rng(0).integers(0, 256, (6, 9, 3)).astype(np.uint8)
@@ -72,3 +72,9 @@ def test_unreadable_files_are_named(tmp_path, kind):
         path.mkdir()
     with pytest.raises(DataError, match=r"broken\.png cannot be read as an image"):
         read_image(path)
+
+
+def test_a_disk_that_fills_up_is_named_and_nothing_half_is_left(tmp_path, full_disk):
+    with full_disk(20), pytest.raises(UserError, match=r"a\.png cannot be written"):
+        write_png(RGB, tmp_path / "a.png")
+    assert list(tmp_path.iterdir()) == []

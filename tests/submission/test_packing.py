@@ -142,3 +142,12 @@ def test_a_file_that_changes_between_the_passes(files, tmp_path, monkeypatch):
     with pytest.raises(ResultsError, match="changed while it was being read"):
         pack_submission(annotations, results, tmp_path / "s.json")
     assert not (tmp_path / "s.json").exists()
+
+
+@pytest.mark.parametrize("suffix", ["json", "zip"])
+def test_a_disk_that_fills_up_is_named_and_nothing_half_is_left(files, tmp_path, full_disk, suffix):
+    annotations, results = files()
+    output = tmp_path / "new" / f"submission.{suffix}"
+    with full_disk(100), pytest.raises(UserError, match=rf"{suffix} cannot be written: "):
+        pack_submission(annotations, results, output)
+    assert list(output.parent.iterdir()) == []
