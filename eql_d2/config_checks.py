@@ -10,6 +10,8 @@ from pathlib import Path
 import torch
 from fvcore.common.config import CfgNode
 
+from eql_d2.errors import UserError
+from eql_d2.files import check_output_folder
 from eql_d2.losses import LOSSES, THRESHOLD_PARAMETERS
 
 # Losses that mean something only with a tail; the others ignore lambda.
@@ -24,6 +26,7 @@ def config_problems(cfg: CfgNode) -> list[str]:
         *_solver_problems(cfg),
         *_sampling_problems(cfg),
         *_machine_problems(cfg),
+        *_output_problems(cfg),
     ]
 
 
@@ -183,4 +186,12 @@ def _machine_problems(cfg: CfgNode) -> list[str]:
             f"MODEL.DEVICE is {device} but torch {torch.__version__} sees no GPU; set it to auto "
             "or cpu, or install a torch build that fits the driver"
         ]
+    return []
+
+
+def _output_problems(cfg: CfgNode) -> list[str]:
+    try:
+        check_output_folder(cfg.OUTPUT_DIR, "OUTPUT_DIR")
+    except UserError as error:
+        return [str(error)]
     return []

@@ -104,6 +104,28 @@ def check_not_input(output: AnyPath, *inputs: AnyPath) -> None:
         raise UserError(f"{output} is read, and would be overwritten; choose another output")
 
 
+def check_output_file(path: AnyPath, flag: str, *inputs: AnyPath) -> Path:
+    """Make sure, before any work, that a file can be written; nothing is left there.
+
+    Args:
+        path: the file, whose folder exists or will be made.
+        flag: of the command line, for the message.
+        *inputs: files that are read.
+
+    Returns:
+        ``path``.
+
+    Raises:
+        UserError: it is a folder or one of ``inputs``, or its folder cannot be made or written to.
+    """
+    if os.path.isdir(path):
+        raise UserError(f"{flag} {path} is a folder; give the name of a file")
+    check_not_input(path, *inputs)
+    if not _is_device(path):
+        _check_folder(Path(os.path.realpath(path)).parent, f"{flag} {path}")
+    return Path(path)
+
+
 def check_output_folder(path: AnyPath, flag: str) -> Path:
     """Make sure, before any work, that files can be written into a folder; nothing is left there.
 
@@ -117,20 +139,23 @@ def check_output_folder(path: AnyPath, flag: str) -> Path:
     Raises:
         UserError: it is a file, or it cannot be made or written to.
     """
-    folder = Path(path)
+    _check_folder(Path(path), f"{flag} {path}")
+    return Path(path)
+
+
+def _check_folder(folder: Path, subject: str) -> None:
     try:
         existing = folder
         while not os.path.lexists(existing) and existing != existing.parent:
             existing = existing.parent
         if existing.exists() and not existing.is_dir():
-            raise UserError(f"{flag} {path}: {existing} is a file; give a folder")
-        with tempfile.TemporaryFile(dir=existing):
-            return folder
+            raise UserError(f"{subject}: {existing} is a file; give a folder")
+        tempfile.TemporaryFile(dir=existing).close()
     except (OSError, ValueError) as problem:
         if isinstance(problem, UserError):
             raise
         reason = getattr(problem, "strerror", None) or problem
-        raise UserError(f"{flag} {path} cannot be written to: {reason}") from None
+        raise UserError(f"{subject} cannot be written to: {reason}") from None
 
 
 def _is_device(path: AnyPath) -> bool:

@@ -53,6 +53,14 @@ def test_each_wrong_value_is_named_once(cfg, key, value, said):
     assert said in problems[0]
 
 
+def test_an_output_folder_that_cannot_be_made_is_named(cfg, tmp_path):
+    (tmp_path / "file").touch()
+    cfg.OUTPUT_DIR = str(tmp_path / "file" / "run")
+    (problem,) = config_problems(cfg)
+    assert problem.startswith(f"OUTPUT_DIR {cfg.OUTPUT_DIR}: ")
+    assert "file is a file; give a folder" in problem
+
+
 def test_baselines_need_no_tail(cfg):
     cfg.MODEL.EQL.LOSS.TAIL_RATIO = 0.0
     for name in ("SigmoidCE", "SoftmaxCE"):

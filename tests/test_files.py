@@ -9,6 +9,7 @@ from eql_d2.errors import UserError
 from eql_d2.files import (
     atomic_path,
     atomic_text_file,
+    check_output_file,
     check_output_folder,
     write_bytes,
     write_json,
@@ -124,3 +125,25 @@ def test_a_device_without_room(tmp_path):
         with pytest.raises(UserError, match=r"link cannot be written: No space left on device$"):
             write(tmp_path / "link", b"x" * 500)
     assert Path("/dev/full").is_char_device()
+
+
+def test_an_output_file_is_checked_without_a_trace(tmp_path):
+    (tmp_path / "there.json").write_text("old")
+    for name in ("there.json", "new.json", "a/b/new.json"):
+        assert check_output_file(str(tmp_path / name), "--json") == tmp_path / name
+    assert check_output_file("/dev/null", "--json") == Path("/dev/null")
+    assert os.listdir(tmp_path) == ["there.json"]
+    assert (tmp_path / "there.json").read_text() == "old"
+
+
+def test_an_output_file_that_cannot_be_used_is_named_with_its_flag(tmp_path):
+    (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to(tmp_path / "file")
+    for path, message in {
+        tmp_path: r"^--json .* is a folder; give the name of a file$",
+        tmp_path / "file" / "a.json": r"^--json .*a\.json: .*file is a file; give a folder$",
+        "/proc/new/a.json": r"^--json /proc/new/a.json cannot be written to: ",
+        tmp_path / "link": r"link is read, and would be overwritten; choose another output$",
+    }.items():
+        with pytest.raises(UserError, match=message):
+            check_output_file(path, "--json", tmp_path / "other", tmp_path / "file")

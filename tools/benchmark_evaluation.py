@@ -8,7 +8,6 @@ python tools/benchmark_evaluation.py --images 200 --detections 50
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import platform
 import tempfile
@@ -23,6 +22,7 @@ from eql_d2.errors import UserError
 from eql_d2.evaluation.benchmark import HEADER, OURS, Measurement, growth, measure
 from eql_d2.evaluation.benchmark_candidates import CANDIDATES
 from eql_d2.evaluation.synthetic import generate
+from eql_d2.files import check_output_file, check_output_folder, write_json
 
 PEERS = ("lvis", "faster-coco-eval")
 GIGABYTES = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") * 0.85 / 1e9
@@ -43,10 +43,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     add("--directory", type=Path, metavar="DIR", help="keep the generated files here")
     add("--json", type=Path, metavar="OUT", help="also write the measurements to this file")
     options = parser.parse_args(argv)
-    if min(*options.images, options.detections, 1 << 30) < 1:
+    if min(*options.images, options.detections) < 1:
         raise UserError("--images and --detections must be at least 1")
-    if options.json and not options.json.absolute().parent.is_dir():
-        raise UserError(f"--json {options.json}: there is no folder {options.json.parent}")
+    if options.json:
+        check_output_file(options.json, "--json")
+    check_output_folder(options.directory or tempfile.gettempdir(), "--directory")
     setting = {
         "processor": platform.processor() or platform.machine(),
         "cores": os.cpu_count(),
@@ -62,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     print("\ngrowth: time and memory ~ images^exponent", *growth(found), sep="\n")
     if options.json:
         content = setting | {"measurements": [row.record() for row in found]}
-        options.json.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        write_json(options.json, content)
 
 
 def _run(options: argparse.Namespace, directory: Path) -> list[Measurement]:

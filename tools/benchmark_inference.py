@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import json
 import os
 import platform
 from collections.abc import Sequence
@@ -20,6 +19,7 @@ import torchvision
 
 from eql_d2.command_line import run_tool
 from eql_d2.errors import MissingPackageError, UserError
+from eql_d2.files import check_output_file, write_json
 from eql_d2.inference.benchmark import Measurement, box_cases, mask_cases, measure
 from eql_d2.losses.benchmark import hardware_name
 
@@ -36,8 +36,8 @@ def parse_options(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--device", default="cpu", choices=["cpu", "cuda"])
     add("--threads", type=int, default=torch.get_num_threads(), metavar="N", help="on a CPU")
     options = parser.parse_args(argv)
-    if options.json and not options.json.absolute().parent.is_dir():
-        raise UserError(f"--json {options.json}: there is no folder {options.json.parent}")
+    if options.json:
+        check_output_file(options.json, "--json")
     if options.device == "cuda" and not torch.cuda.is_available():
         raise UserError("--device cuda: PyTorch finds no CUDA device here; use --device cpu")
     if min(options.repetitions, options.threads) < 1:
@@ -75,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             print(results[-1].row(), flush=True)
     if options.json:
         content = setting | {"measurements": [asdict(row) for row in results]}
-        options.json.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        write_json(options.json, content)
     different = [row for row in results if not row.identical]
     if different:
         raise RuntimeError(f"{len(different)} results differ from the peer's")

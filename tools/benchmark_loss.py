@@ -7,7 +7,6 @@ python tools/benchmark_loss.py --sizes 64x32 --dtypes float32 --repetitions 2 --
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import re
 import sys
@@ -19,6 +18,7 @@ import torch
 
 from eql_d2.command_line import run_tool
 from eql_d2.errors import UserError
+from eql_d2.files import check_output_file, write_json
 from eql_d2.losses.benchmark import Measurement, candidates, environment, make_batch, measure
 
 SIZES = [(1024, 1203), (4096, 1203), (8192, 1230)]
@@ -28,8 +28,8 @@ DTYPES = ["float32", "bfloat16"]
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line."""
     options = _parser().parse_args(argv)
-    if options.json and not options.json.absolute().parent.is_dir():
-        raise UserError(f"--json {options.json}: there is no folder {options.json.parent}")
+    if options.json:
+        check_output_file(options.json, "--json")
     if options.device == "cuda" and not torch.cuda.is_available():
         raise UserError("--device cuda: PyTorch finds no CUDA device here; use --device cpu")
     cuda = options.device != "cpu" and torch.cuda.is_available()
@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             print("\n".join(row.row() for row in results[-len(losses) :]), flush=True)
     if options.json:
         content = setting | {"measurements": [asdict(row) for row in results]}
-        options.json.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        write_json(options.json, content)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -13,7 +13,6 @@ over seeds, and in words whether it exceeds each.
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -22,7 +21,7 @@ from eql_d2.errors import UserError
 from eql_d2.evaluation.bootstrap import IOU_TYPES, KNOWN_TYPES, NUM_SAMPLES, resample_results
 from eql_d2.evaluation.comparison import compare_results
 from eql_d2.evaluation.comparison_text import as_json, table
-from eql_d2.files import atomic_text_file, check_not_input
+from eql_d2.files import check_output_file, write_json
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -60,7 +59,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         first, second = first[:1], first[1:]
     first, second = _files(first), _files(second)
     if args.json:
-        check_not_input(args.json, args.annotations, *first, *second)
+        groups_from = [args.groups_from] if args.groups_from else []
+        check_output_file(args.json, "--json", args.annotations, *groups_from, *first, *second)
     groups = None
     if args.groups_from:
         from eql_d2.categories import CategoryStatistics  # imports torch
@@ -80,9 +80,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     comparison = compare_results(resampled, *sides, names=names, confidence=args.confidence)
     print(table(comparison))
     if args.json:
-        with atomic_text_file(args.json) as file:
-            json.dump(as_json(comparison), file, indent=2)
-            file.write("\n")
+        write_json(args.json, as_json(comparison))
     return 0
 
 

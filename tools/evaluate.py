@@ -24,6 +24,7 @@ from eql_d2.files import check_output_folder
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the tool."""
     args = _parser().parse_args(argv)
+    check_output_folder(args.output_dir, "--output-dir")
     groups = image_counts = None
     if args.groups_from:
         from eql_d2.categories import CategoryStatistics  # imports torch
@@ -32,7 +33,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         groups = dict(zip(statistics.category_ids, statistics.groups, strict=True))
         counts = statistics.image_count.tolist()
         image_counts = dict(zip(statistics.category_ids, counts, strict=True))
-    check_output_folder(args.output_dir, "--output-dir")
     evaluation = evaluate(
         args.annotations,
         args.results,

@@ -17,8 +17,8 @@ from eql_d2.command_line import run_tool
 from eql_d2.data import load_detection_data
 from eql_d2.errors import UserError
 from eql_d2.evaluation.bootstrap import NUM_SAMPLES
-from eql_d2.files import check_not_input
-from eql_d2.reporting import read_sides, write_report
+from eql_d2.files import check_output_file
+from eql_d2.reporting import files_of_runs, read_sides, write_report
 from eql_d2.reporting.comparing import compare_sides
 
 
@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.images and not args.annotations:
         raise UserError("--images needs --annotations")
     inputs = [path for path in (args.annotations, args.train_annotations) if path]
-    check_not_input(args.output, *inputs)
+    check_output_file(args.output, "--output", *inputs, *files_of_runs(args.runs))
     sides = read_sides(args.runs)
     training_images = groups = None
     if args.train_annotations:

@@ -9,11 +9,10 @@ warnings; 2: not valid. Needs no GPU and little memory (8 bytes a record).
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Sequence
 
 from eql_d2.command_line import run_tool
-from eql_d2.files import atomic_text_file, check_not_input
+from eql_d2.files import check_output_file, write_json
 from eql_d2.submission import validate_results
 from eql_d2.submission.validation import IGNORABLE, MAX_DETECTIONS
 
@@ -22,7 +21,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the tool."""
     args = _parser().parse_args(argv)
     if args.json:
-        check_not_input(args.json, args.annotations, args.results)
+        check_output_file(args.json, "--json", args.annotations, args.results)
     report = validate_results(
         args.annotations,
         args.results,
@@ -32,9 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     print(report)
     if args.json:
-        with atomic_text_file(args.json) as file:
-            json.dump(report.to_dict(), file, indent=2)
-            file.write("\n")
+        write_json(args.json, report.to_dict())
     return 2 if report.errors or (args.strict and report.warnings) else 0
 
 

@@ -12,6 +12,7 @@ from eql_d2.errors import DataError, UserError
 from eql_d2.plotting.results_table import ResultRow, rows_from_runs
 
 RESULTS_FILE = "inference/lvis_instances_results.json"
+RUN_FILES = ("metrics.json", "per_category.csv", "metrics.jsonl", "config.yaml", RESULTS_FILE)
 IOU_TYPES = {"bbox": "box", "segm": "mask"}
 
 
@@ -69,6 +70,11 @@ class Side:
             if known:
                 means[i] = fmean(known)
         return means
+
+
+def files_of_runs(folders: Sequence[str | Path]) -> list[Path]:
+    """Return the files that output folders may hold, of which nothing may be overwritten."""
+    return [Path(folder) / name for folder in folders for name in RUN_FILES]
 
 
 def read_sides(folders: Sequence[str | Path]) -> list[Side]:

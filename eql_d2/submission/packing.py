@@ -15,7 +15,7 @@ import numpy as np
 
 from eql_d2.errors import ResultsError, UserError
 from eql_d2.evaluation.ground_truth import find_ids
-from eql_d2.files import atomic_path, check_not_input
+from eql_d2.files import atomic_path, check_output_file
 from eql_d2.submission.ap_change import largest_ap_change
 from eql_d2.submission.checked_columns import field, finite_numbers, whole_numbers
 from eql_d2.submission.image_info import ImageInfo, read_image_info
@@ -170,9 +170,7 @@ def _read_info(annotations: str | os.PathLike[str], *, need_objects: bool) -> Im
 def _check_paths(target: Path, inputs: Sequence[str | os.PathLike[str]]) -> None:
     if target.suffix.lower() not in SUFFIXES:
         raise UserError(f"the output must end with {' or '.join(SUFFIXES)}, got {target.name!r}")
-    if target.is_dir():
-        raise UserError(f"{target} is a folder")
-    check_not_input(target, *inputs)
+    check_output_file(target, "output", *inputs)
 
 
 def _validate(

@@ -116,7 +116,7 @@ def test_refuses_what_is_not_valid(files, tmp_path, make_records):
         ("folder.json", {}, "is a folder"),
         ("results.json", {}, "would be overwritten"),
         ("truth.json", {}, "would be overwritten"),
-        ("truth.json/s.json", {}, "cannot be written"),
+        ("truth.json/s.json", {}, "truth.json is a file; give a folder"),
         ("s.json", {"prove": True}, "has no objects"),
         ("s.json", {"ignore": ["image-unknown"]}, "cannot ignore image-unknown"),
         ("s.json", {"max_detections": -1}, "max_detections"),

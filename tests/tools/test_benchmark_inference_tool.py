@@ -62,7 +62,7 @@ def test_a_missing_peer_is_left_out(tool, monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--json", "no/such/folder/out.json"], "there is no folder"),
+        (["--json", f"{__file__}/out.json"], "is a file; give a folder"),
         (["--repetitions", "0"], "1 or more"),
     ],
 )

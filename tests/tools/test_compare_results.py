@@ -70,6 +70,25 @@ def test_two_files(tool, files, capsys):
         assert metrics["bbox/AP"][side] == pytest.approx(ap)
 
 
+@pytest.mark.parametrize(
+    ("output", "message"),
+    [
+        ("", "is a folder"),
+        ("truth.json/out.json", "truth.json is a file; give a folder"),
+        ("b.json", "is read, and would be overwritten"),
+        ("groups.json", "is read, and would be overwritten"),
+    ],
+)
+def test_an_output_that_cannot_be_is_refused_before_the_work(
+    tool, files, monkeypatch, output, message
+):
+    folder, results = files
+    given = [results("a.json", 1, 0.4), results("b.json", 2, 0.9)]
+    given += ["--groups-from", str(folder / "groups.json")]  # would be read next
+    with pytest.raises(UserError, match=message):
+        call(tool, files, *given, "--json", str(folder / output))
+
+
 def test_several_seeds_a_side_as_run_folders(tool, files, capsys):
     folder, results = files
     runs = [f"{side}{seed}" for side in "ab" for seed in range(2)]

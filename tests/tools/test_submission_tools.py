@@ -108,6 +108,40 @@ def test_scoring_with_a_limit_of_nothing_says_what_to_give_instead(run):
     assert "max_detections must be at least 1, got 0; for no limit give a number" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("command", "flags"),
+    [
+        ("validate_results.py --annotations no.json --results no.json", "--json"),
+        ("pack_submission.py --image-info no.json --results no.json", "--output"),
+        ("report.py --runs no", "--output"),
+        ("evaluate.py --annotations no.json --results no.json", "--output-dir"),
+        ("evaluate.py --annotations no --results no --groups-from no.json", "--output-dir"),
+        ("benchmark_submission.py", "--directory"),
+        ("benchmark_evaluation.py --images 20000", "--directory"),
+        ("benchmark_evaluation.py --images 20000", "--json"),
+        ("benchmark_inference.py", "--json"),
+        ("benchmark_loss.py", "--json"),
+        ("run_evaluation_demo.py", "--output-dir"),
+    ],
+)
+def test_an_output_that_cannot_be_is_refused_before_anything_is_read(run, command, flags):
+    done = run(*command.split(), flags, "info.json/x/out.json")
+    assert done.returncode == 2
+    assert f"{flags.split()[0]} info.json/x/out.json" in done.stderr.replace("output ", "--output ")
+    assert "info.json is a file; give a folder" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_device_without_room_is_named_and_stays(run):
+    if not Path("/dev/full").is_char_device():
+        pytest.skip("/dev/full is Linux's")
+    command = ["validate_results.py", "--annotations", "truth.json", "--results", "results.json"]
+    done = run(*command, "--json", "/dev/full")
+    assert done.returncode == 2
+    assert done.stderr == "error: /dev/full cannot be written: No space left on device\n"
+    assert Path("/dev/full").is_char_device()
+
+
 def test_pack_for_a_test_split(run):
     flags = ["--results", "results.json", "--output", "s.zip"]
     done = run("pack_submission.py", "--image-info", "info.json", *flags)
