@@ -14,6 +14,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from eql_d2.command_line import run_tool
+from eql_d2.errors import UserError
+from eql_d2.files import check_output_folder
 from eql_d2.submission import benchmark
 
 
@@ -25,6 +27,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--detections", type=int, default=300, help="of each image")
     parser.add_argument("--prove", action="store_true", help="measure what rounding does to AP")
     args = parser.parse_args(argv)
+    if min(args.images, args.detections) < 1:
+        raise UserError("--images and --detections must be at least 1")
+    check_output_folder(args.directory, "--directory")
     files = benchmark.make_files(args.directory, args.images, args.detections)
     size = files[2].stat().st_size / benchmark.MEGABYTE
     print(f"{args.images} images x {args.detections} detections, results file {size:.1f} MB")

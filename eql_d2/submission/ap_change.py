@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from eql_d2.errors import ResultsError
 from eql_d2.evaluation.average_precision import evaluate
 
 LARGEST_CHANGE = 1e-4  # percent points
 NO_LIMIT = 2**31  # detections an image
+
+
+def metric_changes(
+    before: Mapping[str, float | None], after: Mapping[str, float | None]
+) -> dict[str, float]:
+    """By how much each metric differs; by infinity where it is known on one side only."""
+    changes = {}
+    for name in {**before, **after}:
+        old, new = before.get(name), after.get(name)
+        if old is None or new is None:
+            same = old is new and (name in before) == (name in after)
+            changes[name] = 0.0 if same else math.inf
+        else:
+            changes[name] = abs(old - new)
+    return changes
 
 
 def largest_ap_change(
@@ -37,11 +53,7 @@ def largest_ap_change(
         evaluate(annotations, path, iou_types=iou_types, max_detections=limit).metrics
         for path in (before, after)
     )
-    changes = {}
-    for name, value in old.items():
-        other = new[name]
-        assert (value is None) == (other is None), "both have the same objects"
-        changes[name] = 0.0 if value is None or other is None else abs(value - other)
+    changes = metric_changes(old, new)
     worst = max(changes, key=changes.__getitem__)
     if not changes[worst] < LARGEST_CHANGE:
         raise ResultsError(

@@ -4,7 +4,18 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 TOOL = Path(__file__).resolve().parents[2] / "tools" / "benchmark_submission.py"
+
+
+@pytest.mark.parametrize("flag", ["--images", "--detections"])
+def test_nothing_to_measure_is_refused(tmp_path, flag):
+    command = [sys.executable, str(TOOL), "--directory", str(tmp_path / "new"), flag, "0"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr == "error: --images and --detections must be at least 1\n"
+    assert not (tmp_path / "new").exists()
 
 
 def test_all_rows_and_the_verdict(tmp_path):

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -66,6 +67,59 @@ def test_the_whole_way_ends_with_the_same_metrics(runs, capfd):
     assert "second against first" in page
 
 
+def fake_tool(calls, after):
+    """Stands for the tools: takes down what they are called with; evaluate.py writes ``after``."""
+
+    def tool(name, *arguments):
+        calls.append((name, *map(str, arguments)))
+        if name == "evaluate":
+            folder = Path(arguments[-1])
+            folder.mkdir(parents=True)
+            (folder / "metrics.json").write_text(json.dumps(after.pop(0)))
+
+    return tool
+
+
+@pytest.fixture
+def namesakes(runs, tmp_path):
+    """Two runs whose folders have the same name."""
+    for parent, run in (("one", "first"), ("two", "second")):
+        shutil.copytree(runs / run, tmp_path / parent / "eql")
+    return [str(tmp_path / parent / "eql") for parent in ("one", "two")]
+
+
+def test_runs_whose_folders_share_a_name_are_kept_apart(namesakes, tmp_path, capsys):
+    module, calls = load("run_evaluation_demo"), []
+    module.tool = fake_tool(calls, [{"bbox/AP": 1.0}, {"bbox/AP": 2.0}, {"bbox/AP": 2.0}])
+    assert module.main(["--output-dir", str(tmp_path / "out"), "--runs", *namesakes]) == 0
+    folders = [call[-1] for call in calls if call[0] == "evaluate"]
+    assert len({*folders}) == 3
+    names = next(call for call in calls if call[0] == "compare_results")[-2:]
+    assert names == ("A", "B")
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "alike"),
+    [
+        ({"bbox/AP": None}, {"bbox/AP": None}, True),
+        ({"bbox/AP": None}, {"bbox/AP": 0.0}, False),
+        ({"bbox/AP": 1.0}, {"bbox/AP": None}, False),
+        ({"bbox/AP": None}, {}, False),
+        ({"bbox/AP": 1.0}, {"bbox/AP": 1.1}, False),
+    ],
+)
+def test_metrics_that_no_category_is_behind(namesakes, tmp_path, capsys, before, after, alike):
+    module = load("run_evaluation_demo")
+    module.tool = fake_tool([], [{}, before, after])
+    way = ["--output-dir", str(tmp_path / "out"), "--runs", *namesakes]
+    if alike:
+        assert module.main(way) == 0
+        assert "score alike: largest change 0.0e+00" in capsys.readouterr().out
+    else:
+        with pytest.raises(RuntimeError, match="the submission has other metrics"):
+            module.main(way)
+
+
 def test_the_way_ends_where_a_step_fails(runs, tmp_path):
     tool = load("run_evaluation_demo")
     with pytest.raises(UserError, match=r"tools/evaluate\.py ended with code 2"):
@@ -99,6 +153,15 @@ def test_counts_of_training_images(runs, tmp_path):
     arguments += ["--train-annotations", str(runs / "data/train.json")]
     assert load("report").main(arguments) == 0
     assert "training images with the category" in page.read_text()
+
+
+def test_no_file_of_a_run_is_written_over(runs):
+    run = runs / "first"
+    before = (run / "metrics.json").read_bytes()
+    for name in ("metrics.json", "inference/lvis_instances_results.json"):
+        with pytest.raises(UserError, match="would be overwritten"):
+            load("report").main(["--runs", str(run), "--output", str(run / name)])
+    assert (run / "metrics.json").read_bytes() == before
 
 
 def test_no_input_is_written_over(runs, tmp_path):
