@@ -64,7 +64,7 @@ def caveats(comparison: Comparison) -> list[str]:
     if number > 1:
         lines.append(
             f"{number} metrics, each with an interval of its own: decide beforehand which one "
-            f"counts, or ask for {100 * (1 - (1 - comparison.confidence) / number):.2f} % "
+            f"counts, or ask for {100 * (1 - (1 - comparison.confidence) / number):.6g} % "
             "intervals (Bonferroni) if any may."
         )
     few = [d.metric for d in comparison.differences if d.num_categories < 10]
@@ -73,17 +73,25 @@ def caveats(comparison: Comparison) -> list[str]:
     return lines
 
 
+def confidence_text(comparison: Comparison) -> str:
+    """The confidence in percent with all its digits: 99.99999 is not 100."""
+    return f"{100 * comparison.confidence:.12g} %"
+
+
+def _side(letter: str, name: str, runs: int) -> str:
+    number = f"{runs} run{'s' if runs > 1 else ''}"
+    return f"{letter}: {number}" if name == letter else f"{letter}: {name} ({number})"
+
+
 def table(comparison: Comparison) -> str:
     """The comparison as text: numbers and intervals, then words, then caveats."""
-    first, second = (
-        f"{name} ({runs} run{'s' if runs > 1 else ''})"
-        for name, runs in zip(comparison.names, comparison.num_runs, strict=True)
-    )
+    sides = zip("AB", comparison.names, comparison.num_runs, strict=True)
+    header = "   ".join(_side(*side) for side in sides)
     columns = [s for s in SOURCES if any(d.intervals[s] for d in comparison.differences)]
     lines = [
-        f"A: {first}   B: {second}",
+        header,
         f"{comparison.num_images} images, {comparison.num_samples} resampled sets",
-        f"{100 * comparison.confidence:g} % intervals of B - A in percent points",
+        f"{confidence_text(comparison)} intervals of B - A in percent points",
         "",
         f"{'':10}{'A':>7}{'B':>7}{'B - A':>8}" + "".join(f"{c:>24}" for c in columns),
     ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from eql_d2.evaluation.comparison import SOURCES, Comparison, Difference
-from eql_d2.evaluation.comparison_text import METHODS, caveats, verdict
+from eql_d2.evaluation.comparison_text import METHODS, caveats, confidence_text, verdict
 from eql_d2.reporting.charts import Chart, Scale, nice_range, symbol
 from eql_d2.reporting.markup import Html, element, figure, join, table
 from eql_d2.reporting.runs import IOU_TYPES
@@ -43,7 +43,7 @@ def methods_note(comparison: Comparison) -> Html:
     """Return how the intervals were made."""
     methods = "; ".join(f"{source}: {method}" for source, method in METHODS.items())
     text = (
-        f"{100 * comparison.confidence:g} % intervals from {comparison.num_samples:,} resampled "
+        f"{confidence_text(comparison)} intervals from {comparison.num_samples:,} resampled "
         f"sets of the {comparison.num_images:,} test images (random seed {comparison.seed}). "
         f"{methods}."
     )

@@ -159,6 +159,14 @@ def test_one_run_a_side_says_that_training_noise_is_unknown(truth):
     assert "seeds" not in table(comparison).splitlines()[4]
 
 
+@pytest.mark.parametrize(("confidence", "said"), [(0.95, "95"), (0.9999999, "99.99999")])
+def test_the_confidence_is_not_rounded(truth, confidence, said):
+    sides = [detections(truth, 1)], [detections(truth, 2)]
+    comparison = compare(truth, *sides, confidence=confidence)
+    assert f"\n{said} % intervals of B - A" in table(comparison)
+    assert any("98.75 % intervals" in line for line in caveats(comparison)) == (said == "95")
+
+
 def test_the_same_seed_gives_the_same_numbers(truth):
     files = [detections(truth, 1), detections(truth, 2)]
     runs = [

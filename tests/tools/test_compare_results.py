@@ -89,6 +89,12 @@ def test_an_output_that_cannot_be_is_refused_before_the_work(
         call(tool, files, *given, "--json", str(folder / output))
 
 
+def test_sides_without_a_name_are_not_named_twice(tool, files, capsys):
+    _, results = files
+    assert call(tool, files, results("a.json", 1, 0.4), results("b.json", 2, 0.9)) == 0
+    assert "A: 1 run   B: 1 run" in capsys.readouterr().out
+
+
 def test_several_seeds_a_side_as_run_folders(tool, files, capsys):
     folder, results = files
     runs = [f"{side}{seed}" for side in "ab" for seed in range(2)]
