@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import os
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
@@ -52,7 +53,7 @@ def link(source: Path, target: Path, names: Sequence[str]) -> None:
     if not any((source / name).exists() for name in names):
         raise DataError(f"{source} holds none of {', '.join(names)}")
     for name in names:
-        place, original = target / name, (source / name).resolve()
+        place, original = target / name, Path(os.path.realpath(source / name))
         if place.exists() or not original.exists():
             print(f"{place}: {'is there' if place.exists() else f'not linked, no {original}'}")
             continue

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 from eql_d2.config import KEYS, parse_overrides
 from eql_d2.errors import MissingPackageError, UserError
-from eql_d2.files import DISK_ERRORS
+from eql_d2.files import DISK_ERRORS, PATH_ERRORS
 
 VALUE_FLAGS = (
     "--config-file",
@@ -68,10 +68,11 @@ def run_tool(main: Callable[[], int | None]) -> None:
         _leave_standard_output()
         sys.exit(141)
     except OSError as error:
-        if error.errno not in DISK_ERRORS:
+        if error.errno not in DISK_ERRORS | PATH_ERRORS:
             raise
         _leave_standard_output()
-        print(f"error: {error}; make room, or choose another place to write to", file=sys.stderr)
+        hint = "; make room, or choose another place to write to"
+        print(f"error: {error}{hint if error.errno in DISK_ERRORS else ''}", file=sys.stderr)
         sys.exit(2)
 
 

@@ -24,6 +24,9 @@ DISK_ERRORS = frozenset(
     if hasattr(errno, name)
 )
 
+# Paths that the user gave and the system does not take: no permission, too long, a circle of links.
+PATH_ERRORS = frozenset((errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP))
+
 
 @contextlib.contextmanager
 def atomic_path(path: AnyPath) -> Iterator[Path]:
@@ -100,7 +103,7 @@ def check_not_input(output: AnyPath, *inputs: AnyPath) -> None:
     Raises:
         UserError: ``output`` is the same file as one of ``inputs``.
     """
-    if Path(output).resolve() in [Path(path).resolve() for path in inputs]:
+    if os.path.realpath(output) in map(os.path.realpath, inputs):
         raise UserError(f"{output} is read, and would be overwritten; choose another output")
 
 
@@ -118,8 +121,8 @@ def check_output_file(path: AnyPath, flag: str, *inputs: AnyPath) -> Path:
     Raises:
         UserError: it is a folder or one of ``inputs``, or its folder cannot be made or written to.
     """
-    if os.path.isdir(path):
-        raise UserError(f"{flag} {path} is a folder; give the name of a file")
+    if os.path.isdir(path or os.curdir):
+        raise UserError(f"{flag} {path or repr(path)} is a folder; give the name of a file")
     check_not_input(path, *inputs)
     if not _is_device(path):
         _check_folder(Path(os.path.realpath(path)).parent, f"{flag} {path}")

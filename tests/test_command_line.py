@@ -159,6 +159,15 @@ def test_a_disk_that_fills_up_anywhere_ends_without_a_traceback():
     assert "Traceback" not in done.stderr
 
 
+def test_a_path_that_the_system_does_not_take_is_the_users_mistake(tmp_path, capsys):
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    for path in (tmp_path / "loop", tmp_path / ("x" * 300)):
+        with pytest.raises(SystemExit) as caught:
+            run_tool(path.read_text)
+        assert caught.value.code == 2
+        assert str(path) in capsys.readouterr().err
+
+
 def test_other_errors_of_the_system_keep_their_traceback(tmp_path):
     with pytest.raises(FileNotFoundError):
         run_tool(lambda: (tmp_path / "absent").read_text())

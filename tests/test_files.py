@@ -139,11 +139,13 @@ def test_an_output_file_is_checked_without_a_trace(tmp_path):
 def test_an_output_file_that_cannot_be_used_is_named_with_its_flag(tmp_path):
     (tmp_path / "file").touch()
     (tmp_path / "link").symlink_to(tmp_path / "file")
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
     for path, message in {
         tmp_path: r"^--json .* is a folder; give the name of a file$",
         tmp_path / "file" / "a.json": r"^--json .*a\.json: .*file is a file; give a folder$",
         "/proc/new/a.json": r"^--json /proc/new/a.json cannot be written to: ",
+        tmp_path / "loop" / "a.json": r"a.json cannot be written to: Too many levels",
         tmp_path / "link": r"link is read, and would be overwritten; choose another output$",
     }.items():
         with pytest.raises(UserError, match=message):
-            check_output_file(path, "--json", tmp_path / "other", tmp_path / "file")
+            check_output_file(path, "--json", tmp_path / "loop", tmp_path / "file")

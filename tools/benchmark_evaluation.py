@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = parser.parse_args(argv)
     if min(*options.images, options.detections) < 1:
         raise UserError("--images and --detections must be at least 1")
-    if options.json:
+    if options.json is not None:
         check_output_file(options.json, "--json")
     check_output_folder(options.directory or tempfile.gettempdir(), "--directory")
     setting = {
@@ -61,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     with tempfile.TemporaryDirectory() as temporary:
         found = _run(options, options.directory or Path(temporary))
     print("\ngrowth: time and memory ~ images^exponent", *growth(found), sep="\n")
-    if options.json:
+    if options.json is not None:
         content = setting | {"measurements": [row.record() for row in found]}
         write_json(options.json, content)
 

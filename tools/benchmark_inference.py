@@ -36,7 +36,7 @@ def parse_options(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--device", default="cpu", choices=["cpu", "cuda"])
     add("--threads", type=int, default=torch.get_num_threads(), metavar="N", help="on a CPU")
     options = parser.parse_args(argv)
-    if options.json:
+    if options.json is not None:
         check_output_file(options.json, "--json")
     if options.device == "cuda" and not torch.cuda.is_available():
         raise UserError("--device cuda: PyTorch finds no CUDA device here; use --device cpu")
@@ -73,7 +73,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         for comparison in module.comparisons(boxes, masks, device):
             results.append(measure(comparison, repetitions=options.repetitions, device=device))
             print(results[-1].row(), flush=True)
-    if options.json:
+    if options.json is not None:
         content = setting | {"measurements": [asdict(row) for row in results]}
         write_json(options.json, content)
     different = [row for row in results if not row.identical]

@@ -28,7 +28,7 @@ DTYPES = ["float32", "bfloat16"]
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line."""
     options = _parser().parse_args(argv)
-    if options.json:
+    if options.json is not None:
         check_output_file(options.json, "--json")
     if options.device == "cuda" and not torch.cuda.is_available():
         raise UserError("--device cuda: PyTorch finds no CUDA device here; use --device cpu")
@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             batch = make_batch(rois, categories, getattr(torch, dtype), device, options.seed)
             results += measure(losses, batch, repetitions=options.repetitions, progress=_progress)
             print("\n".join(row.row() for row in results[-len(losses) :]), flush=True)
-    if options.json:
+    if options.json is not None:
         content = setting | {"measurements": [asdict(row) for row in results]}
         write_json(options.json, content)
 

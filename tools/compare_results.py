@@ -13,6 +13,7 @@ over seeds, and in words whether it exceeds each.
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -43,7 +44,7 @@ def make_parser() -> argparse.ArgumentParser:
 def _files(side: Sequence[Path]) -> list[Path]:
     """The results files of a side, each once: a copy is no second run."""
     files = [p / "inference/lvis_instances_results.json" if p.is_dir() else p for p in side]
-    if len({file.resolve() for file in files}) < len(files):
+    if len({os.path.realpath(file) for file in files}) < len(files):
         names = ", ".join(map(str, side))
         raise UserError(f"a file is named twice on one side ({names}); a copy is no second run")
     return files
@@ -58,11 +59,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise UserError(f"give two results files, or --against; got {len(first)} and no other")
         first, second = first[:1], first[1:]
     first, second = _files(first), _files(second)
-    if args.json:
-        groups_from = [args.groups_from] if args.groups_from else []
+    if args.json is not None:
+        groups_from = [] if args.groups_from is None else [args.groups_from]
         check_output_file(args.json, "--json", args.annotations, *groups_from, *first, *second)
     groups = None
-    if args.groups_from:
+    if args.groups_from is not None:
         from eql_d2.categories import CategoryStatistics  # imports torch
 
         statistics = CategoryStatistics.from_json(args.groups_from)
@@ -79,7 +80,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     names = tuple(args.names or ("A", "B"))
     comparison = compare_results(resampled, *sides, names=names, confidence=args.confidence)
     print(table(comparison))
-    if args.json:
+    if args.json is not None:
         write_json(args.json, as_json(comparison))
     return 0
 

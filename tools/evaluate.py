@@ -26,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     check_output_folder(args.output_dir, "--output-dir")
     groups = image_counts = None
-    if args.groups_from:
+    if args.groups_from is not None:
         from eql_d2.categories import CategoryStatistics  # imports torch
 
         statistics = CategoryStatistics.from_json(args.groups_from)

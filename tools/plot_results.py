@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     output = check_output_folder(args.output, "--output")
     written = []
-    if args.csv:
+    if args.csv is not None:
         plot_metrics_comparison(args.csv, output / "metrics.png")
         written.append("metrics.png")
     else:
@@ -43,6 +43,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         missing = [str(run) for run in runs if not run.is_dir()]
         if missing:
             raise UserError(f"--runs: no such folder: {', '.join(missing)}")
+        if len({run.resolve() for run in runs}) < len(runs):
+            raise UserError(f"--runs: a run is named twice: {', '.join(args.runs)}")
         logs = {label: run / "metrics.jsonl" for label, run in labels(runs).items()}
         logs = {label: log for label, log in logs.items() if log.is_file()}
         if logs:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from pathlib import Path
 
 from eql_d2.command_line import run_tool
 from eql_d2.data import load_detection_data
@@ -46,6 +47,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise UserError("--images needs --annotations")
     inputs = [path for path in (args.annotations, args.train_annotations) if path]
     check_output_file(args.output, "--output", *inputs, *files_of_runs(args.runs))
+    if Path(args.output).is_file() and Path(args.output).suffix.lower() not in (".html", ".htm"):
+        raise UserError(f"--output {args.output} is there and no page (.html); it would be lost")
     sides = read_sides(args.runs)
     training_images = groups = None
     if args.train_annotations:

@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not args.runs and not (run / "metrics.json").is_file():
             overrides = [*length, *args.set, "OUTPUT_DIR", run]
             tool("train_net", "--config-file", config, "--engine", args.engine, *overrides)
-    gt, images = test_data(runs[1])
+    gt, images = [test_data(run) for run in runs][1]  # both are runs
     packed, again, scored = out / "submission.zip", out / "submission", out / "metrics"
     given = ["--annotations", gt]
     names = [run.resolve().name for run in runs]

@@ -20,7 +20,7 @@ from eql_d2.submission.validation import IGNORABLE, MAX_DETECTIONS
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the tool."""
     args = _parser().parse_args(argv)
-    if args.json:
+    if args.json is not None:
         check_output_file(args.json, "--json", args.annotations, args.results)
     report = validate_results(
         args.annotations,
@@ -30,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         ignore=args.ignore,
     )
     print(report)
-    if args.json:
+    if args.json is not None:
         write_json(args.json, report.to_dict())
     return 2 if report.errors or (args.strict and report.warnings) else 0
 

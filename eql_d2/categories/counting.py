@@ -33,12 +33,15 @@ def count_annotations(content: dict[str, Any], path: str | Path) -> Counts:
         path: its name, for messages.
 
     Raises:
-        DataError: a list or a key that counting needs is missing, a category id is no whole number
-            or stands twice, or annotations name categories that the file does not list.
+        DataError: a list or a key that counting needs is missing, there is no category, a category
+            id is no whole number or stands twice, or annotations name categories that the file does
+            not list.
     """
     for key in ("images", "annotations", "categories"):
         if not isinstance(content.get(key), list):
             raise DataError(f"{path} has no list named {key!r}; it is no COCO or LVIS file")
+    if not content["categories"]:
+        raise DataError(f"{path} lists no category")
     try:
         names = _category_names(content["categories"], path)
         pairs = _pairs(content, path)

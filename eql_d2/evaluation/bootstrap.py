@@ -84,14 +84,14 @@ def resample_results(
         groups: "r", "c" or "f" by category id; None takes the annotations' ``frequency``.
         max_detections: Highest scores of an image that count.
         num_samples: R, at least 100: interval ends from fewer are mostly chance.
-        seed: Of the random numbers; the same seed gives the same numbers.
+        seed: Of the random numbers, 0 or more; the same seed gives the same numbers.
 
     Raises:
         DataError: The annotations cannot be used.
         ResultsError: A results file does not fit the annotations.
         UserError: Another argument is wrong.
     """
-    _check_arguments(iou_types, num_samples)
+    _check_arguments(iou_types, num_samples, seed)
     truth = read_ground_truth(annotations, need_masks="segm" in _fields(iou_types))
     if len(truth.image_ids) < 2:
         raise UserError("images cannot be resampled: the annotations hold fewer than two")
@@ -107,11 +107,13 @@ def resample_results(
     )
 
 
-def _check_arguments(iou_types: Sequence[str], num_samples: int) -> None:
+def _check_arguments(iou_types: Sequence[str], num_samples: int, seed: int) -> None:
     if isinstance(iou_types, str) or not iou_types or not set(iou_types) <= set(KNOWN_TYPES):
         raise UserError(f"iou_types must be some of {KNOWN_TYPES}, got {iou_types!r}")
     if num_samples < LEAST_SAMPLES:
         raise UserError(f"at least {LEAST_SAMPLES} resampled sets are needed, got {num_samples}")
+    if seed < 0:
+        raise UserError(f"the seed must be 0 or more, got {seed}")
 
 
 def _fields(iou_types: Sequence[str]) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -54,7 +55,7 @@ def list_images(source: str | Path, output_dir: str | Path) -> tuple[Path, list[
         UserError: nothing there, no image in the folder, or ``output_dir`` is the inputs' folder
             or cannot be written to.
     """
-    source, output = Path(source), Path(output_dir).resolve()
+    source, output = Path(source), Path(os.path.realpath(output_dir))
     if not source.exists():
         raise UserError(f"--input {source} does not exist; give an image or a folder of images")
     root = source if source.is_dir() else source.parent

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,7 +88,7 @@ def read_sides(folders: Sequence[str | Path]) -> list[Side]:
     paths = [Path(folder) for folder in folders]
     if not paths:
         raise UserError("name at least one output folder of a run")
-    if len({path.resolve() for path in paths}) < len(paths):
+    if len({os.path.realpath(path) for path in paths}) < len(paths):
         raise UserError(f"a run is named twice: {', '.join(map(str, paths))}")
     runs = [_read_run(path) for path in paths]
     names = dict.fromkeys(run.row.config for run in runs)

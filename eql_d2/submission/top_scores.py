@@ -24,7 +24,7 @@ class TopScores:
     """
 
     def __init__(self, num_images: int, limit: int) -> None:
-        self._limit = limit
+        self._limit = min(limit, np.iinfo(np.int64).max)
         self._counts = np.zeros(num_images, dtype=np.int64)
         self._highest: dict[int, NDArray[np.float64]] = {}  # image -> at most `limit` scores
         self._least: NDArray[np.float64] | None = None  # (I,) lowest score that is kept

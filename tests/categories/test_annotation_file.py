@@ -31,3 +31,6 @@ def test_an_error_while_counting_names_the_file(tmp_path):
     path.write_text("{}")
     with pytest.raises(DataError, match=r"empty_object.json has no list named 'images'"):
         CategoryStatistics.from_json(path)
+    path.write_text('{"images": [], "annotations": [], "categories": []}')
+    with pytest.raises(DataError, match=r"empty_object.json lists no category"):
+        CategoryStatistics.from_json(path)

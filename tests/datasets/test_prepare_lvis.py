@@ -124,3 +124,11 @@ def test_a_root_that_cannot_hold_links_is_an_error(main, tree, tmp_path_factory)
     (root / "coco").write_text("a file")
     with pytest.raises(DataError, match=r"cannot be linked .* give the paths to training"):
         check(main, root, "--link-images", str(tree / "coco"))
+
+
+def test_a_circle_of_links_is_nothing_to_link(main, tmp_path_factory, capsys):
+    source, root = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("root")
+    (source / "train2017").mkdir()
+    (source / "val2017").symlink_to(source / "val2017")
+    check(main, root, "--link-images", str(source))
+    assert "val2017: not linked, no" in capsys.readouterr().out

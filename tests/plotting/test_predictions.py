@@ -166,3 +166,10 @@ def test_wrong_paths(tmp_path, kind):
     }[kind]
     with pytest.raises(UserError, match=message):
         list_images(tmp_path / source, tmp_path / output)
+
+
+def test_an_output_in_a_circle_of_links_is_named(tmp_path):
+    (tmp_path / "image.png").touch()
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    with pytest.raises(UserError, match=r"--output .*loop cannot be written to: Too many levels"):
+        list_images(tmp_path / "image.png", tmp_path / "loop")

@@ -32,7 +32,8 @@ def test_as_the_evaluation_keeps_them(data, number, limit):
 
 def test_no_limit():
     image = np.zeros(500, dtype=np.int64)
-    assert kept(image, np.arange(500.0), 0, [200]) == list(range(500))
+    for limit in (0, 10**30):
+        assert kept(image, np.arange(500.0), limit, [200]) == list(range(500))
 
 
 def test_keeps_no_more_than_the_limit_in_memory():

@@ -73,7 +73,7 @@ def test_two_files(tool, files, capsys):
 @pytest.mark.parametrize(
     ("output", "message"),
     [
-        ("", "is a folder"),
+        (".", "is a folder"),
         ("truth.json/out.json", "truth.json is a file; give a folder"),
         ("b.json", "is read, and would be overwritten"),
         ("groups.json", "is read, and would be overwritten"),
@@ -87,6 +87,30 @@ def test_an_output_that_cannot_be_is_refused_before_the_work(
     given += ["--groups-from", str(folder / "groups.json")]  # would be read next
     with pytest.raises(UserError, match=message):
         call(tool, files, *given, "--json", str(folder / output))
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--seed", "-1"], "the seed must be 0 or more, got -1"),
+        (["--json", ""], "is a folder; give the name of a file"),
+        (["--groups-from", ""], "annotation file  cannot be read"),
+    ],
+)
+def test_wrong_values_are_named(tool, files, flags, message):
+    _, results = files
+    with pytest.raises(UserError, match=message):
+        call(tool, files, results("a.json", 1, 0.4), results("b.json", 2, 0.9), *flags)
+
+
+@pytest.mark.parametrize("place", ["first", "second"])
+def test_circles_of_links_are_named(tool, files, place):
+    folder, results = files
+    (folder / "loop").symlink_to(folder / "loop")
+    paths = {"first": results("a.json", 1, 0.4), "second": results("b.json", 2, 0.9)}
+    paths |= {place: str(folder / "loop")}
+    with pytest.raises(UserError, match="loop cannot be read: Too many levels"):
+        call(tool, files, paths["first"], paths["second"], "--json", str(folder / "out.json"))
 
 
 def test_sides_without_a_name_are_not_named_twice(tool, files, capsys):

@@ -68,6 +68,12 @@ def test_folders_of_one_name_are_told_apart(tool, tmp_path):
     assert tool.labels(runs[:1]) == {"run": runs[0]}
 
 
+def test_a_run_that_is_named_twice_is_no_second_run(tool, tmp_path):
+    run = make_run(tmp_path / "a")
+    with pytest.raises(UserError, match="a run is named twice"):
+        tool.main(["--runs", run, f"{run}/../a", "--output", str(tmp_path / "out")])
+
+
 def test_nothing_to_draw(tool, tmp_path):
     empty = make_run(tmp_path / "run", log=False, metrics=False)
     with pytest.raises(UserError, match=r"no metrics\.jsonl and no metrics\.json in"):
@@ -76,6 +82,8 @@ def test_nothing_to_draw(tool, tmp_path):
         tool.main(["--runs", str(tmp_path / "gone"), "--output", str(tmp_path / "out")])
     with pytest.raises(DataError, match="cannot be read as CSV"):
         tool.main(["--csv", str(tmp_path / "gone.csv"), "--output", str(tmp_path / "out")])
+    with pytest.raises(DataError, match="cannot be read"):
+        tool.main(["--csv", "", "--output", str(tmp_path / "out")])
     assert not (tmp_path / "out").exists()
 
 

@@ -155,6 +155,23 @@ def test_counts_of_training_images(runs, tmp_path):
     assert "training images with the category" in page.read_text()
 
 
+def test_a_run_in_a_circle_of_links_is_named(tmp_path):
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    with pytest.raises(UserError, match=r"no such folder: .*loop"):
+        load("report").main(["--runs", str(tmp_path / "loop"), "--output", str(tmp_path / "o")])
+
+
+def test_only_a_page_is_replaced(runs, tmp_path):
+    mine = tmp_path / "mine.json"
+    mine.write_text("mine")
+    with pytest.raises(UserError, match=r"mine\.json is there and no page .* would be lost"):
+        load("report").main(["--runs", str(runs / "first"), "--output", str(mine)])
+    assert mine.read_text() == "mine"
+    mine.rename(tmp_path / "mine.html")
+    load("report").main(["--runs", str(runs / "first"), "--output", str(tmp_path / "mine.html")])
+    assert "<html" in (tmp_path / "mine.html").read_text()
+
+
 def test_no_file_of_a_run_is_written_over(runs):
     run = runs / "first"
     before = (run / "metrics.json").read_bytes()
