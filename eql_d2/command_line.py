@@ -119,13 +119,13 @@ def _train_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--num-gpus",
-        type=_count,
+        type=from_zero,
         metavar="N",
         help="processes on this machine, one per GPU; with MODEL.DEVICE cpu, N CPU processes "
         "(default: 1)",
     )
-    parser.add_argument("--num-machines", type=_positive, default=1, metavar="N")
-    parser.add_argument("--machine-rank", type=_count, default=0, metavar="RANK")
+    parser.add_argument("--num-machines", type=from_one, default=1, metavar="N")
+    parser.add_argument("--machine-rank", type=from_zero, default=0, metavar="RANK")
     parser.add_argument(
         "--dist-url",
         default="auto",
@@ -215,14 +215,16 @@ def _after_flags(arguments: Sequence[str]) -> Sequence[str]:
     return arguments[start:]
 
 
-def _count(text: str) -> int:
-    if not text.isdecimal():
+def from_zero(text: str) -> int:
+    """Parse an argument that is a whole number from 0 (to 64 bits, as seeds and sizes are)."""
+    if not text.isdecimal() or int(text) >= 1 << 63:
         raise argparse.ArgumentTypeError(f"must be a whole number from 0, got {text!r}")
     return int(text)
 
 
-def _positive(text: str) -> int:
-    value = _count(text)
+def from_one(text: str) -> int:
+    """Parse an argument that is a whole number from 1."""
+    value = from_zero(text)
     if value == 0:
         raise argparse.ArgumentTypeError("must be a whole number from 1, got 0")
     return value

@@ -206,10 +206,12 @@ def _read_yaml(config_file: str | Path) -> dict[str, Any]:
         raise ConfigError(f"config file {path} does not exist{nearest}")
     try:
         tree = CfgNode.load_yaml_with_base(str(path), allow_unsafe=False)
-    except (yaml.YAMLError, OSError, RecursionError) as error:
+    except (yaml.YAMLError, OSError, RecursionError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} cannot be read as YAML with _BASE_: {error}") from error
+    except (TypeError, AttributeError, AssertionError):  # fvcore takes mappings for granted
+        tree = None
     if not isinstance(tree, dict):
-        raise ConfigError(f"{path} must hold a mapping of keys, got {type(tree).__name__}")
+        raise ConfigError(f"{path} must hold a mapping of keys, and its _BASE_ if it names one")
     return tree
 
 

@@ -102,10 +102,19 @@ def test_a_missing_file_names_its_neighbour(write_yaml):
         load_config(path.with_name("longtail_eq.yaml"))
 
 
-@pytest.mark.parametrize("text", ["a: [1,", "- 1\n- 2\n", "just text"])
+@pytest.mark.parametrize(
+    "text", ["a: [1,", "- 1\n- 2\n", "just text", "", "5", "_BASE_: 5", "_BASE_: [a]"]
+)
 def test_files_that_are_no_mapping_are_refused(write_yaml, text):
     with pytest.raises(ConfigError, match=r"bad\.yaml"):
         load_config(write_yaml("bad.yaml", text))
+
+
+def test_a_file_that_is_no_text_is_refused(write_yaml):
+    path = write_yaml("bad.yaml", "")
+    path.write_bytes(b"SEED: \xff\xfe")
+    with pytest.raises(ConfigError, match=r"bad\.yaml cannot be read as YAML"):
+        load_config(path)
 
 
 def test_a_missing_base_is_an_error_of_the_user(write_yaml):

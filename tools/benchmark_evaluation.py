@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from eql_d2.categories.bundled import read_table
-from eql_d2.command_line import run_tool
+from eql_d2.command_line import from_one, from_zero, run_tool
 from eql_d2.errors import UserError
 from eql_d2.evaluation.benchmark import HEADER, OURS, Measurement, growth, measure
 from eql_d2.evaluation.benchmark_candidates import CANDIDATES
@@ -32,19 +32,19 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add = parser.add_argument
-    add("--images", type=int, nargs="+", default=[1000, 5000, 19809], metavar="N")
-    add("--detections", type=int, default=300, metavar="N", help="of each image")
+    add("--images", type=from_one, nargs="+", default=[1000, 5000, 19809], metavar="N")
+    add("--detections", type=from_one, default=300, metavar="N", help="of each image")
     add("--kinds", nargs="+", default=["bbox", "segm"], choices=["bbox", "segm"])
     add("--candidates", nargs="+", default=list(CANDIDATES), choices=list(CANDIDATES))
     add("--peer-images", type=int, default=5000, metavar="N", help=f"largest size for {PEERS}")
     add("--gigabytes", type=float, default=GIGABYTES, metavar="G", help="memory of a process")
     add("--table", default="lvis_v1", help="the bundled table of category counts")
-    add("--seed", type=int, default=0, metavar="N")
+    add("--seed", type=from_zero, default=0, metavar="N")
     add("--directory", type=Path, metavar="DIR", help="keep the generated files here")
     add("--json", type=Path, metavar="OUT", help="also write the measurements to this file")
     options = parser.parse_args(argv)
-    if min(*options.images, options.detections) < 1:
-        raise UserError("--images and --detections must be at least 1")
+    if not 0 < options.gigabytes < 1e9:
+        raise UserError(f"--gigabytes must be above 0 and below 1e9, got {options.gigabytes}")
     if options.json is not None:
         check_output_file(options.json, "--json")
     check_output_folder(options.directory or tempfile.gettempdir(), "--directory")

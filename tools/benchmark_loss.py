@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 
-from eql_d2.command_line import run_tool
+from eql_d2.command_line import from_zero, run_tool
 from eql_d2.errors import UserError
 from eql_d2.files import check_output_file, write_json
 from eql_d2.losses.benchmark import Measurement, candidates, environment, make_batch, measure
@@ -61,7 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--repetitions", type=_positive, default=50, metavar="N", help="timed passes (median)")
     add("--device", default="auto", choices=["auto", "cpu", "cuda"])
     add("--threads", type=_positive, default=torch.get_num_threads(), metavar="N", help="on a CPU")
-    add("--seed", type=int, default=0, metavar="N")
+    add("--seed", type=from_zero, default=0, metavar="N")
     add("--no-compile", action="store_true", help="leave torch.compile out (it needs a compiler)")
     return parser
 

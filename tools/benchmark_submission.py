@@ -13,8 +13,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from eql_d2.command_line import run_tool
-from eql_d2.errors import UserError
+from eql_d2.command_line import from_one, run_tool
 from eql_d2.files import check_output_folder
 from eql_d2.submission import benchmark
 
@@ -23,12 +22,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the tool."""
     parser = argparse.ArgumentParser(description="Measure checking and packing of results.")
     parser.add_argument("--directory", required=True, type=Path, help="for the generated files")
-    parser.add_argument("--images", type=int, default=benchmark.LVIS_IMAGES)
-    parser.add_argument("--detections", type=int, default=300, help="of each image")
+    parser.add_argument("--images", type=from_one, default=benchmark.LVIS_IMAGES)
+    parser.add_argument("--detections", type=from_one, default=300, help="of each image")
     parser.add_argument("--prove", action="store_true", help="measure what rounding does to AP")
     args = parser.parse_args(argv)
-    if min(args.images, args.detections) < 1:
-        raise UserError("--images and --detections must be at least 1")
     check_output_folder(args.directory, "--directory")
     files = benchmark.make_files(args.directory, args.images, args.detections)
     size = files[2].stat().st_size / benchmark.MEGABYTE

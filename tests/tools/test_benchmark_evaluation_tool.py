@@ -34,7 +34,10 @@ def test_prints_a_table_and_writes_json(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--images", "0"], "--images and --detections must be at least 1"),
+        (["--images", "0"], "argument --images: must be a whole number from 1, got 0"),
+        (["--seed", "-1"], "argument --seed: must be a whole number from 0, got '-1'"),
+        (["--gigabytes", "nan"], "--gigabytes must be above 0 and below 1e9, got nan"),
+        (["--gigabytes", "1e20"], "--gigabytes must be above 0 and below 1e9, got 1e+20"),
         (["--json", f"{__file__}/out.json"], "is a file; give a folder"),
         (["--candidates", "other"], "invalid choice: 'other'"),
     ],

@@ -43,6 +43,7 @@ def test_prints_a_table_and_writes_json(tmp_path):
         (["--sizes", "64"], "expected a whole number from 1, got ''"),
         (["--sizes", "64x0"], "expected a whole number from 1, got '0'"),
         (["--repetitions", "-1"], "expected a whole number from 1, got '-1'"),
+        (["--seed", "99999999999999999999"], "must be a whole number from 0, got '9999"),
         (["--dtypes", "float64"], "invalid choice: 'float64'"),
         (["--nonsense"], "unrecognized arguments: --nonsense"),
     ],
