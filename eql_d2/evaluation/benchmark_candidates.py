@@ -101,29 +101,34 @@ def _json_alone(annotations: Path, results: Path, kind: str) -> Json:
 
 
 def _mask_iou_alone(annotations: Path, results: Path, kind: str) -> Json:
-    """Time ``pycocotools.mask.iou`` on the pairs that must be compared, everything prepared."""
+    """Time ``pycocotools.mask.iou`` on all there is to compare, everything else prepared.
+
+    That is every labelled detection with every object of its image and category.
+    """
     from pycocotools import mask as coco_mask
 
     from eql_d2.evaluation.annotations import read_ground_truth
-    from eql_d2.evaluation.matches import match_detections, select_detections
+    from eql_d2.evaluation.matches import select_detections
     from eql_d2.evaluation.results import read_results
 
     def read() -> Any:
         truth = read_ground_truth(annotations, need_masks=True)
         detections = read_results(results, truth, ["segm"])
-        calls: list[Any] = []
-        original = coco_mask.iou
-
-        def recorded(*call: Any) -> Any:
-            calls.append(call)
-            return original(*call)
-
-        coco_mask.iou = recorded
-        try:
-            match_detections(truth, detections, "segm", select_detections(truth, detections))
-        finally:
-            coco_mask.iou = original
-        return calls
+        assert truth.masks is not None
+        assert detections.masks is not None
+        sizes = truth.sizes.tolist()
+        pairs: dict[tuple[int, int], tuple[list[Json], list[Json], list[bool]]] = {}
+        keys = zip(truth.image.tolist(), truth.category.tolist(), strict=True)
+        for key, counts, crowd in zip(keys, truth.masks, truth.crowd.tolist(), strict=True):
+            _, objects, flags = pairs.setdefault(key, ([], [], []))
+            objects.append({"size": sizes[key[0]], "counts": counts})
+            flags.append(crowd)
+        kept = select_detections(truth, detections)
+        keys = zip(detections.image[kept].tolist(), detections.category[kept].tolist(), strict=True)
+        for key, counts in zip(keys, detections.masks.take(kept), strict=True):
+            if key in pairs:
+                pairs[key][0].append({"size": sizes[key[0]], "counts": counts})
+        return [call for call in pairs.values() if call[0]]
 
     def evaluate(calls: Any) -> None:
         for call in calls:

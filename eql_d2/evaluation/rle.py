@@ -29,10 +29,13 @@ class RleSizes:
     Attributes:
         areas: (N,) int64 pixels inside the mask.
         totals: (N,) int64 pixels of the image the mask was made for; -1 if the string is broken.
+        spans: (N, 2) int64 number of the first pixel inside and of the first behind the mask,
+            counted down the columns; a wider span if the string has runs of length 0.
     """
 
     areas: NDArray[np.int64]
     totals: NDArray[np.int64]
+    spans: NDArray[np.int64]
 
 
 def measure_rles(counts: Sequence[bytes]) -> RleSizes:
@@ -45,6 +48,7 @@ def measure_joined_rles(text: bytes, lengths: NDArray[np.int64]) -> RleSizes:
     """The same for N strings that stand one after the other in ``text``, of (N,) ``lengths``."""
     areas = np.zeros(len(lengths), dtype=np.int64)
     totals = np.full(len(lengths), -1, dtype=np.int64)
+    spans = np.zeros((len(lengths), 2), dtype=np.int64)
     edges = np.concatenate(([0], np.cumsum(lengths)))
     for first in range(0, len(lengths), CHUNK):
         part = slice(first, min(first + CHUNK, len(lengths)))
@@ -55,8 +59,8 @@ def measure_joined_rles(text: bytes, lengths: NDArray[np.int64]) -> RleSizes:
             codes = codes[np.repeat(good, lengths[part])]
         index = first + np.flatnonzero(good)
         if len(index):
-            areas[index], totals[index] = _sum_runs(codes, lengths[part][good])
-    return RleSizes(areas, totals)
+            areas[index], totals[index], spans[index] = _sum_runs(codes, lengths[part][good])
+    return RleSizes(areas, totals, spans)
 
 
 def _well_formed(codes: NDArray[np.uint8], lengths: NDArray[np.int64]) -> NDArray[np.bool_]:
@@ -77,8 +81,11 @@ def _well_formed(codes: NDArray[np.uint8], lengths: NDArray[np.int64]) -> NDArra
 
 def _sum_runs(
     codes: NDArray[np.uint8], lengths: NDArray[np.int64]
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Areas and totals (-1 where a run is negative) of well-formed strings joined in ``codes``."""
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Areas, totals and spans of well-formed strings joined in ``codes``.
+
+    Where a run is negative the total is -1 and the rest 0.
+    """
     is_last = codes < MORE
     count = np.add.reduceat(is_last, np.cumsum(lengths) - lengths, dtype=np.int64)
     values = _numbers(codes, is_last)
@@ -95,12 +102,15 @@ def _sum_runs(
     lanes[is_number] = values
     lanes[stop - slots] = 0
     lanes = lanes.reshape(-1, 2)
-    inside, bad_inside = _sum_running_sums(lanes[:, 1], slots // 2, odd_count)
-    outside, bad_outside = _sum_running_sums(lanes[:, 0], slots // 2, np.zeros_like(odd_count))
-    totals = inside + outside + values[begin]
-    bad = bad_inside | bad_outside | (values[begin] < 0)
-    inside[bad], totals[bad] = 0, -1
-    return inside, totals
+    inside, _, bad_inside = _sum_running_sums(lanes[:, 1], slots // 2, odd_count)
+    never = np.zeros_like(odd_count)
+    outside, last, bad_outside = _sum_running_sums(lanes[:, 0], slots // 2, never)
+    before = values[begin]
+    totals = inside + outside + before
+    spans = np.stack((before, totals - last * odd_count), axis=1)
+    bad = bad_inside | bad_outside | (before < 0)
+    inside[bad], totals[bad], spans[bad] = 0, -1, 0
+    return inside, totals, spans
 
 
 def _numbers(codes: NDArray[np.uint8], is_last: NDArray[np.bool_]) -> NDArray[np.int64]:
@@ -120,8 +130,8 @@ def _numbers(codes: NDArray[np.uint8], is_last: NDArray[np.bool_]) -> NDArray[np
 
 def _sum_running_sums(
     steps: NDArray[np.int64], count: NDArray[np.int64], padded: NDArray[np.bool_]
-) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Sum of the running sums of each segment of ``count`` steps; whether one is negative.
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
+    """For each segment of ``count`` steps: sum of its running sums, the last, if one is negative.
 
     The last step of a ``padded`` segment does not count.
     """
@@ -131,11 +141,12 @@ def _sum_running_sums(
     base = running[start] - steps[start]
     runs = running - np.repeat(base, count)
     sums = np.add.reduceat(runs, start)
-    sums[padded] -= runs[stop[padded] - 1]
+    last = runs[stop - 1]
+    sums[padded] -= last[padded]
     bad = np.zeros(len(count), dtype=bool)
     if runs.min() < 0:
         bad[np.searchsorted(stop, np.flatnonzero(runs < 0), side="right")] = True
-    return sums, bad
+    return sums, last, bad
 
 
 def is_polygons(segmentation: object) -> bool:
