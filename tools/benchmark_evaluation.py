@@ -20,7 +20,7 @@ import numpy as np
 from eql_d2.categories.bundled import read_table
 from eql_d2.command_line import run_tool
 from eql_d2.errors import UserError
-from eql_d2.evaluation.benchmark import HEADER, OURS, Measurement, growth, measure
+from eql_d2.evaluation.benchmark import HEADER, OURS, Measurement, growth, measure, ratios
 from eql_d2.evaluation.benchmark_candidates import CANDIDATES
 from eql_d2.evaluation.synthetic import generate
 
@@ -59,6 +59,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(f"one process each; difference: to {OURS}, in percent AP\n{HEADER}", flush=True)
     with tempfile.TemporaryDirectory() as temporary:
         found = _run(options, options.directory or Path(temporary))
+    print(f"\ntimes what {OURS} takes", *ratios(found), sep="\n")
     print("\ngrowth: time and memory ~ images^exponent", *growth(found), sep="\n")
     if options.json:
         content = setting | {"measurements": [row.record() for row in found]}
