@@ -19,7 +19,7 @@ import numpy as np
 from eql_d2.categories.bundled import read_table
 from eql_d2.command_line import from_one, from_zero, run_tool
 from eql_d2.errors import UserError
-from eql_d2.evaluation.benchmark import HEADER, OURS, Measurement, growth, measure
+from eql_d2.evaluation.benchmark import HEADER, OURS, Measurement, growth, measure, ratios
 from eql_d2.evaluation.benchmark_candidates import CANDIDATES
 from eql_d2.evaluation.synthetic import generate
 from eql_d2.files import check_output_file, check_output_folder, write_json
@@ -60,6 +60,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(f"one process each; difference: to {OURS}, in percent AP\n{HEADER}", flush=True)
     with tempfile.TemporaryDirectory() as temporary:
         found = _run(options, options.directory or Path(temporary))
+    print(f"\ntimes what {OURS} takes", *ratios(found), sep="\n")
     print("\ngrowth: time and memory ~ images^exponent", *growth(found), sep="\n")
     if options.json is not None:
         content = setting | {"measurements": [row.record() for row in found]}

@@ -91,9 +91,8 @@ def _assemble(
     ids = (images.ids, categories.ids)
     crowd = objects.pop("crowd") & exhaustive.all()
     objects["ignored"] |= crowd
-    masks, without_mask = object_masks(
-        objects.pop("segmentations"), images.sizes[objects["image"]], subject
-    )
+    sizes = images.sizes[objects["image"]]
+    objects |= object_masks(objects.pop("segmentations"), sizes, subject)
     return GroundTruth(
         image_ids=images.ids,
         sizes=images.sizes,
@@ -101,8 +100,6 @@ def _assemble(
         names=categories.names,
         groups=categories.groups,
         crowd=crowd,
-        masks=masks,
-        without_mask=without_mask,
         exhaustive=exhaustive[images.order],
         negative_pairs=_image_pairs(records, "neg_category_ids", subject, *ids),
         not_exhaustive_pairs=_image_pairs(records, "not_exhaustive_category_ids", subject, *ids),

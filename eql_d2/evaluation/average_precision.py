@@ -11,6 +11,10 @@ Corners, all as in lvis 0.5.3 unless said otherwise:
   (lvis takes the box area for masks if the first record has a ``bbox``; Detectron2 removes the
   ``bbox`` to avoid that, and so the numbers here are those of lvis without ``bbox``).
 * Records without any ``bbox``: the boxes around the masks, with the masks' areas.
+* A score or box that is not finite is refused; lvis gives it a place that depends on the order of
+  the file.
+* Duplicates: of several detections of one object the highest score takes it, the others are false
+  positives; two annotations of the same region are two objects.
 * Equal IoU: the object that comes later in the file; an ignored one only if no other fits.
 * A file whose images have no ``neg_category_ids`` is plain COCO: every category was looked for in
   every image, and ``iscrowd`` regions are ignored as in pycocotools. In LVIS files ``iscrowd``

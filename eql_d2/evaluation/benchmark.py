@@ -25,7 +25,8 @@ class Measurement:
         candidate: Its name.
         kind: "bbox" or "segm".
         images: Images of the data.
-        read: Seconds to read both files.
+        annotations: Seconds to read the annotation file.
+        read: Seconds to read the results file.
         evaluate: Seconds of everything after.
         megabytes: Largest memory of the process.
         metrics: Percent, or None where undefined; None if the candidate gives none.
@@ -35,6 +36,7 @@ class Measurement:
     candidate: str
     kind: str
     images: int
+    annotations: float = 0.0
     read: float = 0.0
     evaluate: float = 0.0
     megabytes: float = 0.0
@@ -55,10 +57,12 @@ class Measurement:
         if reference is not None and reference is not self:
             difference = largest_difference(self.metrics, reference.metrics)
         text = "" if difference is None else f"{difference:.0e}" if difference else "0 (identical)"
-        return f"{start}{self.read:9.2f}{self.evaluate:9.2f}{self.megabytes:8.0f}  {text}".rstrip()
+        seconds = f"{self.annotations:9.2f}{self.read:9.2f}{self.evaluate:9.2f}"
+        return f"{start}{seconds}{self.megabytes:8.0f}  {text}".rstrip()
 
 
-HEADER = f"{'':27}{'':5}{'images':>7}{'read s':>9}{'after s':>9}{'MB':>8}  largest difference"
+COLUMNS = f"{'truth s':>9}{'results s':>9}{'AP s':>9}{'MB':>8}"
+HEADER = f"{'':27}{'':5}{'images':>7}{COLUMNS}  largest difference"
 
 
 def largest_difference(ours: Metrics | None, theirs: Metrics | None) -> float | None:
@@ -75,6 +79,31 @@ def largest_difference(ours: Metrics | None, theirs: Metrics | None) -> float | 
     return largest
 
 
+FIELDS = {
+    "truth": "annotations",
+    "results": "read",
+    "AP": "evaluate",
+    "memory": "megabytes",
+}
+
+
+def ratios(measurements: Sequence[Measurement]) -> list[str]:
+    """How many times what this package takes each other candidate took, at each size."""
+    lines = []
+    done = [row for row in measurements if not row.failure]
+    for row in done:
+        ours = [m for m in done if (m.candidate, m.kind, m.images) == (OURS, row.kind, row.images)]
+        if row.candidate == OURS or not ours:
+            continue
+        parts = [
+            f"{what} {getattr(row, field) / getattr(ours[0], field):.2f}"
+            for what, field in FIELDS.items()
+            if min(getattr(row, field), getattr(ours[0], field)) > 1e-3
+        ]
+        lines.append(f"{row.candidate:27}{row.kind:5}{row.images:7}  {', '.join(parts)}")
+    return lines
+
+
 def growth(measurements: Sequence[Measurement]) -> list[str]:
     """For each candidate of two sizes or more: the exponent of time, between its extreme sizes."""
     lines = []
@@ -86,7 +115,7 @@ def growth(measurements: Sequence[Measurement]) -> list[str]:
         ratio = math.log(rows[-1].images / rows[0].images)
         exponents = [
             f"{what} {math.log(getattr(rows[-1], field) / getattr(rows[0], field)) / ratio:.2f}"
-            for what, field in (("read", "read"), ("after", "evaluate"), ("memory", "megabytes"))
+            for what, field in FIELDS.items()
             if getattr(rows[0], field) > 1e-3
         ]
         sizes = f"from {rows[0].images} to {rows[-1].images} images"

@@ -6,6 +6,7 @@ them in this process and prints one line of json: seconds, memory, and metrics i
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import resource
@@ -30,18 +31,16 @@ def _ours(annotations: Path, results: Path, kind: str) -> Json:
     from eql_d2.evaluation.results import read_results
     from eql_d2.evaluation.scoring import evaluate_arrays
 
-    def read() -> Any:
-        truth = read_ground_truth(annotations, need_masks=kind == "segm")
-        return truth, read_results(results, truth, [kind])
+    def read_annotations() -> Any:
+        return read_ground_truth(annotations, need_masks=kind == "segm")
 
-    def evaluate(data: Any) -> Metrics:
-        truth, detections = data
+    def evaluate(truth: Any, detections: Any) -> Metrics:
         evaluation = evaluate_arrays(truth, detections, [kind], MAX_DETECTIONS)
         metrics = {name: evaluation.metrics[f"{kind}/{name}"] for name in METRICS}
         rows = evaluation.categories
         return metrics | {f"category {row.category_id}": row.ap[kind] for row in rows}
 
-    return _timed(read, evaluate)
+    return _timed(read_annotations, lambda truth: read_results(results, truth, [kind]), evaluate)
 
 
 def _lvis(annotations: Path, results: Path, kind: str) -> Json:
@@ -50,22 +49,21 @@ def _lvis(annotations: Path, results: Path, kind: str) -> Json:
 
     logging.getLogger("lvis").setLevel(logging.ERROR)
 
-    def read() -> Any:
-        truth = lvis.LVIS(str(annotations))
-        return truth, lvis.LVISResults(truth, _records(results, kind), max_dets=MAX_DETECTIONS)
+    def read(truth: Any) -> Any:
+        return lvis.LVISResults(truth, _records(results, kind), max_dets=MAX_DETECTIONS)
 
-    def evaluate(data: Any) -> Metrics:
-        evaluation = lvis.LVISEval(*data, kind)
+    def evaluate(truth: Any, detections: Any) -> Metrics:
+        evaluation = lvis.LVISEval(truth, detections, kind)
         evaluation.run()
         metrics = {name: _percent(evaluation.results[name]) for name in METRICS}
         precision = np.moveaxis(evaluation.eval["precision"][..., 0], 2, 0)
-        ids = sorted(data[0].cats)
+        ids = sorted(truth.cats)
         return metrics | {
             f"category {i}": None if part.max() == -1 else float(part.mean()) * 100
             for i, part in zip(ids, precision, strict=True)
         }
 
-    return _timed(read, evaluate)
+    return _timed(lambda: lvis.LVIS(str(annotations)), read, evaluate)
 
 
 def _faster_coco_eval(annotations: Path, results: Path, kind: str) -> Json:
@@ -73,13 +71,12 @@ def _faster_coco_eval(annotations: Path, results: Path, kind: str) -> Json:
 
     names = ("AP_all", "AP_50", "AP_75", "AP_small", "AP_medium", "AP_large", "APr", "APc", "APf")
 
-    def read() -> Any:
-        truth = COCO(str(annotations))
-        return truth, truth.loadRes(_highest(_records(results, kind)))
+    def read(truth: Any) -> Any:
+        return truth.loadRes(_highest(_records(results, kind)))
 
-    def evaluate(data: Any) -> Metrics:
+    def evaluate(truth: Any, detections: Any) -> Metrics:
         quiet = lambda *_: None  # noqa: E731
-        evaluation = COCOeval_faster(*data, kind, print_function=quiet, lvis_style=True)
+        evaluation = COCOeval_faster(truth, detections, kind, print_function=quiet, lvis_style=True)
         evaluation.params.maxDets = [MAX_DETECTIONS]
         evaluation.evaluate()
         evaluation.accumulate()
@@ -87,49 +84,52 @@ def _faster_coco_eval(annotations: Path, results: Path, kind: str) -> Json:
         found = evaluation.stats_as_dict
         return {ours: _percent(found[name]) for ours, name in zip(METRICS, names, strict=True)}
 
-    return _timed(read, evaluate)
+    return _timed(lambda: COCO(str(annotations)), read, evaluate)
 
 
 def _json_alone(annotations: Path, results: Path, kind: str) -> Json:
     """Parse both files whole with the fastest parser there is, collection of garbage paused."""
 
-    def read() -> Any:
+    def parse(path: Path) -> Any:
         with paused_garbage_collection():
-            return [parse_json(path.read_bytes()) for path in (annotations, results)]
+            return parse_json(path.read_bytes())
 
-    return _timed(read, lambda data: None)
+    return _timed(lambda: parse(annotations), lambda _: parse(results), lambda *_: None)
 
 
 def _mask_iou_alone(annotations: Path, results: Path, kind: str) -> Json:
-    """Time ``pycocotools.mask.iou`` on the pairs that must be compared, everything prepared."""
+    """Time ``pycocotools.mask.iou`` on all there is to compare, everything else prepared.
+
+    That is every labelled detection with every object of its image and category.
+    """
     from pycocotools import mask as coco_mask
 
     from eql_d2.evaluation.annotations import read_ground_truth
-    from eql_d2.evaluation.matches import match_detections, select_detections
+    from eql_d2.evaluation.matches import select_detections
     from eql_d2.evaluation.results import read_results
 
-    def read() -> Any:
-        truth = read_ground_truth(annotations, need_masks=True)
+    def read(truth: Any) -> Any:
         detections = read_results(results, truth, ["segm"])
-        calls: list[Any] = []
-        original = coco_mask.iou
+        assert detections.masks is not None
+        sizes = truth.sizes.tolist()
+        pairs: dict[tuple[int, int], tuple[list[Json], list[Json], list[bool]]] = {}
+        keys = zip(truth.image.tolist(), truth.category.tolist(), strict=True)
+        for key, counts, crowd in zip(keys, truth.masks, truth.crowd.tolist(), strict=True):
+            _, objects, flags = pairs.setdefault(key, ([], [], []))
+            objects.append({"size": sizes[key[0]], "counts": counts})
+            flags.append(crowd)
+        kept = select_detections(truth, detections)
+        keys = zip(detections.image[kept].tolist(), detections.category[kept].tolist(), strict=True)
+        for key, counts in zip(keys, detections.masks.take(kept), strict=True):
+            if key in pairs:
+                pairs[key][0].append({"size": sizes[key[0]], "counts": counts})
+        return [call for call in pairs.values() if call[0]]
 
-        def recorded(*call: Any) -> Any:
-            calls.append(call)
-            return original(*call)
-
-        coco_mask.iou = recorded
-        try:
-            match_detections(truth, detections, "segm", select_detections(truth, detections))
-        finally:
-            coco_mask.iou = original
-        return calls
-
-    def evaluate(calls: Any) -> None:
+    def evaluate(_: Any, calls: Any) -> None:
         for call in calls:
             coco_mask.iou(*call)
 
-    return _timed(read, evaluate)
+    return _timed(lambda: read_ground_truth(annotations, need_masks=True), read, evaluate)
 
 
 CANDIDATES: dict[str, Callable[[Path, Path, str], Json]] = {
@@ -141,15 +141,23 @@ CANDIDATES: dict[str, Callable[[Path, Path, str], Json]] = {
 }
 
 
-def _timed(read: Callable[[], Any], evaluate: Callable[[Any], Metrics | None]) -> Json:
-    start = time.perf_counter()
-    data = read()
-    middle = time.perf_counter()
-    metrics = evaluate(data)
-    stop = time.perf_counter()
+def _timed(
+    read_annotations: Callable[[], Any],
+    read_results: Callable[[Any], Any],
+    evaluate: Callable[[Any, Any], Metrics | None],
+) -> Json:
+    times = [time.perf_counter()]
+    truth = read_annotations()
+    times.append(time.perf_counter())
+    detections = read_results(truth)
+    times.append(time.perf_counter())
+    metrics = evaluate(truth, detections)
+    times.append(time.perf_counter())
+    annotations, read, after = (b - a for a, b in itertools.pairwise(times))
     return {
-        "read": middle - start,
-        "evaluate": stop - middle,
+        "annotations": annotations,
+        "read": read,
+        "evaluate": after,
         "megabytes": _peak_bytes() / 1e6,
         "metrics": metrics,
     }

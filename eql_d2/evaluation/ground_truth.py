@@ -35,6 +35,8 @@ class GroundTruth:
         crowd: (G,) regions that may swallow any number of detections (plain COCO files only).
         masks: G compressed RLE strings of the size of the object's image, or None if masks are not
             asked for.
+        mask_areas: (G,) pixels of each mask, or None; size classes go by ``areas``.
+        mask_spans: (G, 2) int32, as :class:`~eql_d2.evaluation.rle.RleSizes` has them, or None.
         without_mask: (G,) objects without a usable segmentation: their mask is empty and ignored.
         exhaustive: (I,) images in which every category was looked for.
         negative_pairs: sorted pairs of ``neg_category_ids``.
@@ -53,6 +55,8 @@ class GroundTruth:
     ignored: NDArray[np.bool_]
     crowd: NDArray[np.bool_]
     masks: RleStrings | None
+    mask_areas: NDArray[np.float64] | None
+    mask_spans: NDArray[np.int32] | None
     without_mask: NDArray[np.bool_]
     exhaustive: NDArray[np.bool_]
     negative_pairs: NDArray[np.int64]
@@ -75,6 +79,8 @@ class GroundTruth:
             crowd=self.crowd[objects],
             without_mask=self.without_mask[objects],
             masks=None if self.masks is None else self.masks.subset(objects),
+            mask_areas=None if self.mask_areas is None else self.mask_areas[objects],
+            mask_spans=None if self.mask_spans is None else self.mask_spans[objects],
         )
 
 

@@ -11,15 +11,15 @@ from numpy.typing import NDArray
 from eql_d2.evaluation.boundary import boundary_overlaps
 from eql_d2.evaluation.ground_truth import GroundTruth
 from eql_d2.evaluation.overlaps import (
+    Extents,
     Overlaps,
     SharedPairs,
-    alike,
     box_overlaps,
+    comparable,
     mask_overlaps,
     shared_pairs,
 )
 from eql_d2.evaluation.results import Detections
-from eql_d2.evaluation.rle import measure_rles
 from eql_d2.evaluation.thresholds import IOU_THRESHOLDS
 
 
@@ -47,15 +47,17 @@ def find_overlaps(
     assert detections.masks is not None
     assert truth.masks is not None
     detected, objects = detections.masks, truth.masks
-    near = _alike_in_area(shared, truth, detections, kept)
+    near = _comparable(shared, truth, detections, kept)
     compared = kept[near]  # the others need no look at their masks
+
+    sizes = truth.sizes.tolist()
 
     def detection_masks(index: NDArray[np.int64]) -> list[dict[str, Any]]:
         chosen = compared[index]
-        return _rles(truth.sizes[detections.image[chosen]], detected.take(chosen))
+        return _rles(sizes, detections.image[chosen], detected.take(chosen))
 
     def truth_masks(index: NDArray[np.int64]) -> list[dict[str, Any]]:
-        return _rles(truth.sizes[truth.image[index]], objects.take(index))
+        return _rles(sizes, truth.image[index], objects.take(index))
 
     masks = (detection_masks, truth_masks, truth.crowd, minimum)
     found = mask_overlaps(shared_pairs(pairs[near], truth.pairs), *masks)
@@ -64,18 +66,21 @@ def find_overlaps(
     return replace(found, detection=near[found.detection])
 
 
-def _alike_in_area(
+def _comparable(
     shared: SharedPairs, truth: GroundTruth, detections: Detections, kept: NDArray[np.int64]
 ) -> NDArray[np.int64]:
-    """Indices into ``kept`` of the masks whose area allows a match with an object of their pair."""
+    """Indices into ``kept`` of the masks that can match an object of their pair."""
     assert detections.mask_areas is not None
-    assert truth.masks is not None
-    areas = np.zeros(len(truth.image))
-    areas[shared.truths] = measure_rles(truth.masks.take(shared.truths)).areas
-    own = detections.mask_areas[kept]
-    return np.flatnonzero(alike(shared, own, areas, truth.crowd, IOU_THRESHOLDS[0]))
+    assert detections.mask_spans is not None
+    assert truth.mask_areas is not None
+    assert truth.mask_spans is not None
+    own = Extents(detections.mask_areas[kept], detections.mask_spans[kept])
+    objects = Extents(truth.mask_areas, truth.mask_spans)
+    return np.flatnonzero(comparable(shared, own, objects, truth.crowd, IOU_THRESHOLDS[0]))
 
 
-def _rles(sizes: NDArray[np.int64], counts: list[bytes]) -> list[dict[str, Any]]:
-    """Masks of (N, 2) ``sizes`` as pycocotools takes them."""
-    return [{"size": s, "counts": c} for s, c in zip(sizes.tolist(), counts, strict=True)]
+def _rles(
+    sizes: list[list[int]], image: NDArray[np.int64], counts: list[bytes]
+) -> list[dict[str, Any]]:
+    """Masks of images of the (I, 2) ``sizes`` as pycocotools takes them."""
+    return [{"size": sizes[i], "counts": c} for i, c in zip(image.tolist(), counts, strict=True)]

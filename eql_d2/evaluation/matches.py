@@ -18,7 +18,7 @@ from eql_d2.evaluation.ground_truth import GroundTruth
 from eql_d2.evaluation.iou_types import find_overlaps
 from eql_d2.evaluation.matching import UNMATCHED, Rounds, match, plan_rounds
 from eql_d2.evaluation.results import Detections
-from eql_d2.evaluation.selection import highest_scores, labelled
+from eql_d2.evaluation.selection import PairSet, highest_scores, labelled, order_by_group
 from eql_d2.evaluation.thresholds import AREA_RANGES, IOU_THRESHOLDS, outside
 
 RIGHT, WRONG, NEITHER = 1, 0, -1
@@ -158,7 +158,7 @@ def _match_sorted(
 ) -> Matches:
     """Match the detections ``kept``, which are in the order in which they are matched."""
     category, image = detections.category[kept], detections.image[kept]
-    exhaustive = ~np.isin(category * len(truth.image_ids) + image, truth.not_exhaustive_pairs)
+    exhaustive = ~PairSet(truth, truth.not_exhaustive_pairs).contains(image, category)
     if one_category:
         truth, category = _merged(truth), np.zeros_like(category)
     pairs = category * len(truth.image_ids) + image
@@ -191,7 +191,7 @@ def _by_category_image_score(
     if one_category:
         return kept[np.lexsort((category, -detections.scores[kept], image))]
     pairs = category * (int(image.max(initial=0)) + 1) + image
-    return kept[np.lexsort((-detections.scores[kept], pairs))]
+    return kept[order_by_group(pairs, detections.scores[kept])]
 
 
 def _merged(truth: GroundTruth) -> GroundTruth:

@@ -37,12 +37,14 @@ class Rounds:
         detection: (M,) the detections that have an overlap.
         truth: (E,) object of each overlap.
         iou: (E,).
-        rounds: Ranges of the above.
+        preference: (E,) the overlaps from the worst to the best, ignored objects aside.
+        rounds: Ranges of the first three.
     """
 
     detection: NDArray[np.int64]
     truth: NDArray[np.int64]
     iou: NDArray[np.float64]
+    preference: NDArray[np.int64]
     rounds: list[Round]
 
 
@@ -66,7 +68,8 @@ def plan_rounds(overlaps: Overlaps, detection_pairs: NDArray[np.int64]) -> Round
         Round(slice(offsets[a], offsets[b]), slice(a, b), offsets[a:b] - offsets[a])
         for a, b in zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True)
     ]
-    return Rounds(detection[order], overlaps.truth[entries], overlaps.iou[entries], rounds)
+    truth, iou = overlaps.truth[entries], overlaps.iou[entries]
+    return Rounds(detection[order], truth, iou, np.lexsort((truth, iou)), rounds)
 
 
 def match(
@@ -86,7 +89,8 @@ def match(
     Returns:
         (T, M) the object taken by ``plan.detection`` at each threshold, or UNMATCHED.
     """
-    preference = np.lexsort((plan.truth, plan.iou, ~ignored[plan.truth]))  # worst first
+    unwanted = ignored[plan.truth[plan.preference]]
+    preference = np.concatenate((plan.preference[unwanted], plan.preference[~unwanted]))
     rank = np.empty(len(preference), dtype=np.int64)
     rank[preference] = np.arange(1, len(preference) + 1)  # 0 is for "cannot be taken"
     ranked_truth = plan.truth[preference]

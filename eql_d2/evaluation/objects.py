@@ -21,7 +21,6 @@ from eql_d2.evaluation.columns import (
     number_column,
 )
 from eql_d2.evaluation.ground_truth import find_ids
-from eql_d2.evaluation.rle_strings import RleStrings
 
 logger = logging.getLogger("eql_d2.evaluation")
 
@@ -112,13 +111,19 @@ def _areas(records: list[Any], boxes: NDArray[np.float64], subject: str) -> NDAr
 
 def object_masks(
     segmentations: list[Any] | None, sizes: NDArray[np.int64], subject: str
-) -> tuple[RleStrings | None, NDArray[np.bool_]]:
-    """Masks of images of (G, 2) ``sizes``, and which objects have no usable segmentation."""
+) -> dict[str, Any]:
+    """The fields of :class:`GroundTruth` for masks of images of (G, 2) ``sizes``."""
     if segmentations is None:
-        return None, np.zeros(len(sizes), dtype=bool)
-    masks, usable = read_masks(segmentations, sizes)
+        nothing = np.zeros(len(sizes), dtype=bool)
+        return {"masks": None, "mask_areas": None, "mask_spans": None, "without_mask": nothing}
+    masks, measured, usable = read_masks(segmentations, sizes)
     _warn(subject, ~usable, "have no usable segmentation; ignored for mask AP")
-    return masks, ~usable
+    return {
+        "masks": masks,
+        "mask_areas": measured.areas.astype(np.float64),
+        "mask_spans": measured.spans.astype(np.int32),
+        "without_mask": ~usable,
+    }
 
 
 def _warn(subject: str, affected: NDArray[np.bool_], what: str) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-CHUNK = 1 << 20  # box overlaps computed at once: bounds the memory
+CHUNK = 1 << 16  # box overlaps computed at once: they stay in the cache
 MASKS = 512  # asked for at once
 
 
@@ -47,11 +47,6 @@ class SharedPairs:
     first_truth: NDArray[np.int64]
     num_truths: NDArray[np.int64]
     truth_order: NDArray[np.int64]
-
-    @property
-    def truths(self) -> NDArray[np.int64]:
-        """The objects of all pairs, pair by pair."""
-        return self.truth_order[_ranges(self.first_truth, self.num_truths)]
 
 
 def shared_pairs(detection_pairs: NDArray[np.int64], truth_pairs: NDArray[np.int64]) -> SharedPairs:
@@ -113,23 +108,40 @@ def mask_overlaps(
     return Overlaps(pairs.first_detection[pair] + row, truth, ious[near])
 
 
-def alike(
+@dataclass(frozen=True)
+class Extents:
+    """What is known of N masks before they are compared: :class:`~eql_d2.evaluation.rle.RleSizes`.
+
+    Attributes:
+        areas: (N,).
+        spans: (N, 2).
+    """
+
+    areas: NDArray[np.float64]
+    spans: NDArray[np.int32]
+
+
+def comparable(
     pairs: SharedPairs,
-    detection_areas: NDArray[np.float64],
-    truth_areas: NDArray[np.float64],
+    detections: Extents,
+    truths: Extents,
     crowd: NDArray[np.bool_],
     minimum: float,
 ) -> NDArray[np.bool_]:
-    """(D,) detections whose mask IoU with an object can be ``minimum``, going by (D,), (G,) areas.
+    """(D,) detections whose mask IoU with an object can be ``minimum``, by their extents.
 
-    IoU is at most the smaller area through the larger one; with a crowd it is always possible.
+    The intersection is at most the smaller area, and at most the pixels that both spans have. With
+    a crowd the IoU is the share of the detection, which has less to fear.
     """
-    result = np.zeros(len(detection_areas), dtype=bool)
+    result = np.zeros(len(detections.areas), dtype=bool)
     slack = minimum * (1 - 1e-9)  # the division that gives the IoU is rounded
     for detection, truth in _combinations(pairs):
-        a, b = detection_areas[detection], truth_areas[truth]
-        possible = (np.minimum(a, b) >= slack * np.maximum(a, b)) | crowd[truth]
-        result[detection[possible]] = True
+        a, b = detections.areas[detection], truths.areas[truth]
+        one, other = detections.spans[detection], truths.spans[truth]
+        shared = np.minimum(one[:, 1], other[:, 1]) - np.maximum(one[:, 0], other[:, 0])
+        most = np.minimum(np.minimum(a, b), shared)
+        union = np.where(crowd[truth], a, a + b - most)
+        result[detection[(most >= slack * union) & (shared > 0)]] = True
     return result
 
 

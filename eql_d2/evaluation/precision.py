@@ -78,32 +78,48 @@ def precision_at_recalls(
         is_matched = truth != UNMATCHED
         rescued = np.concatenate(([0], np.cumsum(by_place[place] & is_matched)))  # not wrong
         right = np.flatnonzero(is_matched & ~ignored[truth])
+        edges = np.searchsorted(right, first)
+        right = right[: edges[-1]]  # what stands behind belongs to no pool of categories
         wrong_before = unmatched_before[place[right] + 1] - rescued[right + 1]
         at_start = unmatched_before[ranking.category_start] - rescued[first]
-        edges = np.searchsorted(right, first)
-        for k in np.flatnonzero((num_truths > 0) & (np.diff(edges) > 0)):
-            wrong = wrong_before[edges[k] : edges[k + 1]] - at_start[k]
-            precision[t, :, k] = _interpolate(wrong, needed[num_truths[k]])
+        found = np.diff(edges)  # true positives of each category
+        wrong_before -= np.repeat(at_start[:-1], found)
+        right_before = np.arange(1.0, len(right) + 1) - np.repeat(edges[:-1], found)
+        curve = right_before / (wrong_before + right_before + np.spacing(1))
+        some = np.flatnonzero((num_truths > 0) & (found > 0))
+        precision[t][:, some] = _interpolate(curve, edges[some], found[some], needed[some]).T
     return precision
 
 
-def _interpolate(wrong: NDArray[np.int64], needed: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Highest precision at or after each recall value.
+def _interpolate(
+    curve: NDArray[np.float64],
+    start: NDArray[np.int64],
+    found: NDArray[np.int64],
+    needed: NDArray[np.int64],
+) -> NDArray[np.float64]:
+    """Highest precision at or after each recall value, (K, 101).
 
     Args:
-        wrong: (N,) false positives before each true positive.
-        needed: (101,) true positives that reach each recall value.
+        curve: (N,) precision at each true positive, categories one after the other.
+        start: (K,) first true positive of each category.
+        found: (K,) its number of true positives, at least 1.
+        needed: (K, 101) true positives that reach each recall value; the first is 1.
     """
-    right = np.arange(1.0, len(wrong) + 1)
-    curve = right / (wrong + right + np.spacing(1))
-    curve = np.maximum.accumulate(curve[::-1])[::-1]
-    reached = needed <= len(wrong)
-    return np.where(reached, curve[np.where(reached, needed - 1, 0)], 0.0)
+    reached = needed <= found[:, None]
+    result = np.zeros(reached.shape)
+    if len(curve):
+        # The highest between one recall value and the next; the last one reached goes up to the
+        # next category, which begins with its first true positive.
+        between = (start[:, None] + needed - 1)[reached]
+        result[reached] = np.maximum.reduceat(curve, between)
+    return np.maximum.accumulate(result[:, ::-1], axis=1)[:, ::-1]
 
 
-def _needed_true_positives(num_truths: NDArray[np.int64]) -> dict[int, NDArray[np.int64]]:
-    """For each number of objects, (101,) the fewest true positives with recall >= each value."""
-    return {
-        int(n): np.searchsorted(np.arange(1, n + 1) / n, RECALLS, side="left") + 1
-        for n in np.unique(num_truths[num_truths > 0])
-    }
+def _needed_true_positives(num_truths: NDArray[np.int64]) -> NDArray[np.int64]:
+    """(K, 101) the fewest true positives with recall >= each value; 1 for categories without."""
+    numbers, category = np.unique(num_truths, return_inverse=True)
+    needed = np.ones((len(numbers), len(RECALLS)), dtype=np.int64)
+    for row, number in zip(needed, numbers.tolist(), strict=True):
+        if number > 0:
+            row[:] += np.searchsorted(np.arange(1, number + 1) / number, RECALLS, side="left")
+    return needed[category]

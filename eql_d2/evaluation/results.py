@@ -44,6 +44,7 @@ class Detections:
             official code does.
         masks: N compressed RLE strings, or None if only boxes are asked for.
         mask_areas: (N,) pixels of each mask, or None.
+        mask_spans: (N, 2) int32, as :class:`~eql_d2.evaluation.rle.RleSizes` has them, or None.
     """
 
     image: NDArray[np.int64]
@@ -53,6 +54,7 @@ class Detections:
     box_areas: NDArray[np.float64] | None
     masks: RleStrings | None
     mask_areas: NDArray[np.float64] | None
+    mask_spans: NDArray[np.int32] | None
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -132,9 +134,10 @@ class _Reader:
         for problems in (self._columns, self._ids, *self._masks):
             problems.raise_if_any()
         has_masks = "segm" in self._iou_types or ("bbox" in self._iou_types and bool(self._boxless))
-        boxes = box_areas = mask_areas = None
+        boxes = box_areas = mask_areas = mask_spans = None
         if has_masks:
             mask_areas = self._take("mask_areas", np.float64)
+            mask_spans = self._take("mask_spans", np.int32).reshape(-1, 2)
         if "bbox" in self._iou_types:
             boxes = self._take("boxes", np.float64).reshape(-1, 4)
             box_areas = mask_areas if self._boxless else boxes[:, 2] * boxes[:, 3]
@@ -146,6 +149,7 @@ class _Reader:
             box_areas=box_areas,
             masks=self._strings if has_masks else None,
             mask_areas=mask_areas,
+            mask_spans=mask_spans,
         )
 
     def _keep(self, key: str, array: NDArray[Any]) -> None:
@@ -225,5 +229,6 @@ class _Reader:
             return
         self._strings.append(rles)
         self._keep("mask_areas", measured.areas.astype(np.float64))
+        self._keep("mask_spans", measured.spans.astype(np.int32))  # below LARGEST_RUN
         if not self._has_boxes and "bbox" in self._iou_types:
             self._keep("boxes", rles.boxes())

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-CHUNK = 512  # strings decoded at once: their numbers fit the processor cache, 3 times faster
+CHUNK = 1024  # strings decoded at once: their numbers fit the processor cache, 3 times faster
 FIRST_CHARACTER = 48  # "0"; the format uses the 64 characters from here
 MORE, SIGN, VALUE_BITS, BITS = 0x20, 0x10, 0x1F, 5
 LARGEST_COORDINATE = 1e6  # pycocotools allocates in proportion to a polygon's length
@@ -29,10 +29,13 @@ class RleSizes:
     Attributes:
         areas: (N,) int64 pixels inside the mask.
         totals: (N,) int64 pixels of the image the mask was made for; -1 if the string is broken.
+        spans: (N, 2) int64 number of the first pixel inside and of the first behind the mask,
+            counted down the columns; a wider span if the string has runs of length 0.
     """
 
     areas: NDArray[np.int64]
     totals: NDArray[np.int64]
+    spans: NDArray[np.int64]
 
 
 def measure_rles(counts: Sequence[bytes]) -> RleSizes:
@@ -45,6 +48,7 @@ def measure_joined_rles(text: bytes, lengths: NDArray[np.int64]) -> RleSizes:
     """The same for N strings that stand one after the other in ``text``, of (N,) ``lengths``."""
     areas = np.zeros(len(lengths), dtype=np.int64)
     totals = np.full(len(lengths), -1, dtype=np.int64)
+    spans = np.zeros((len(lengths), 2), dtype=np.int64)
     edges = np.concatenate(([0], np.cumsum(lengths)))
     for first in range(0, len(lengths), CHUNK):
         part = slice(first, min(first + CHUNK, len(lengths)))
@@ -55,8 +59,8 @@ def measure_joined_rles(text: bytes, lengths: NDArray[np.int64]) -> RleSizes:
             codes = codes[np.repeat(good, lengths[part])]
         index = first + np.flatnonzero(good)
         if len(index):
-            areas[index], totals[index] = _sum_runs(codes, lengths[part][good])
-    return RleSizes(areas, totals)
+            areas[index], totals[index], spans[index] = _sum_runs(codes, lengths[part][good])
+    return RleSizes(areas, totals, spans)
 
 
 def _well_formed(codes: NDArray[np.uint8], lengths: NDArray[np.int64]) -> NDArray[np.bool_]:
@@ -67,61 +71,69 @@ def _well_formed(codes: NDArray[np.uint8], lengths: NDArray[np.int64]) -> NDArra
         foreign = np.flatnonzero(codes > (MORE | VALUE_BITS))
         good[np.searchsorted(stops, foreign, side="right")] = False
     good[good] = (codes[stops[good] - 1] & MORE) == 0
-    continued = np.flatnonzero(codes >= MORE)
-    step = LONGEST_NUMBER - 1  # that many in a row, and one more, are too many
-    too_long = continued[step:][continued[step:] - continued[:-step] == step]
-    string = np.searchsorted(stops, too_long, side="right")
-    good[string[string == np.searchsorted(stops, too_long - step, side="right")]] = False
     return good
 
 
 def _sum_runs(
     codes: NDArray[np.uint8], lengths: NDArray[np.int64]
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Areas and totals (-1 where a run is negative) of well-formed strings joined in ``codes``."""
-    is_last = codes < MORE
-    count = np.add.reduceat(is_last, np.cumsum(lengths) - lengths, dtype=np.int64)
-    values = _numbers(codes, is_last)
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Areas, totals and spans of well-formed strings joined in ``codes``.
+
+    Where a run is negative the total is -1 and the rest 0.
+    """
+    last = np.flatnonzero(codes < MORE)
+    stop = np.searchsorted(last, np.cumsum(lengths))
+    begin = np.concatenate(([0], stop[:-1]))
+    count = stop - begin
+    values, too_long = _numbers(codes, last)
     # Number m > 2 of a mask is the difference to number m - 2, so the runs inside the mask (odd m)
     # and those outside it (even m) are two running sums; number 0 stands for itself. A zero after
     # an odd count makes the two alternate through all masks.
-    begin = np.cumsum(count) - count
     odd_count = (count & 1) == 1
     slots = count + odd_count
-    stop = np.cumsum(slots)
-    lanes = np.zeros(stop[-1], dtype=np.int64)
+    edges = np.cumsum(slots)
+    lanes = np.zeros(edges[-1], dtype=np.int64)
     is_number = np.ones(len(lanes), dtype=bool)
-    is_number[stop[odd_count] - 1] = False
+    is_number[edges[odd_count] - 1] = False
     lanes[is_number] = values
-    lanes[stop - slots] = 0
+    lanes[edges - slots] = 0
     lanes = lanes.reshape(-1, 2)
-    inside, bad_inside = _sum_running_sums(lanes[:, 1], slots // 2, odd_count)
-    outside, bad_outside = _sum_running_sums(lanes[:, 0], slots // 2, np.zeros_like(odd_count))
-    totals = inside + outside + values[begin]
-    bad = bad_inside | bad_outside | (values[begin] < 0)
-    inside[bad], totals[bad] = 0, -1
-    return inside, totals
+    inside, _, bad_inside = _sum_running_sums(lanes[:, 1], slots // 2, odd_count)
+    never = np.zeros_like(odd_count)
+    outside, behind, bad_outside = _sum_running_sums(lanes[:, 0], slots // 2, never)
+    before = values[begin]
+    totals = inside + outside + before
+    spans = np.stack((before, totals - behind * odd_count), axis=1)
+    bad = bad_inside | bad_outside | (before < 0)
+    bad[np.searchsorted(stop, too_long, side="right")] = True
+    inside[bad], totals[bad], spans[bad] = 0, -1, 0
+    return inside, totals, spans
 
 
-def _numbers(codes: NDArray[np.uint8], is_last: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """The numbers that ``codes`` spell, 5 bits a character, lowest first, the last one signed."""
-    values = (np.compress(is_last, codes) ^ SIGN).astype(np.int64) - SIGN
-    place = np.flatnonzero(~is_last)
+def _numbers(
+    codes: NDArray[np.uint8], last: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The numbers that ``codes`` spell, 5 bits a character, lowest first, the last one signed.
+
+    ``last`` is the place of the last character of each. Also gives which of them are too long.
+    """
+    values = (codes[last] ^ SIGN).astype(np.int64) - SIGN
+    place = np.flatnonzero(codes >= MORE)
     number = place - np.arange(len(place))  # finished numbers before each unfinished character
-    first = np.flatnonzero(np.diff(number, prepend=-1))
-    width = np.diff(first, append=len(place))
-    digit = np.arange(len(place)) - np.repeat(first, width)
-    parts = (codes[place] & VALUE_BITS).astype(np.int64) << (BITS * digit)
-    if len(first):
-        long = number[first]
-        values[long] = (values[long] << (BITS * width)) + np.add.reduceat(parts, first)
-    return values
+    digits = codes[place] & VALUE_BITS
+    highest = np.flatnonzero(np.diff(number, append=-1))
+    for _ in range(LONGEST_NUMBER - 1):
+        some = number[highest]
+        values[some] = (values[some] << BITS) + digits[highest]
+        next_one = highest - 1
+        highest = next_one[(highest > 0) & (number[next_one] == some)]
+    return values, number[highest]
 
 
 def _sum_running_sums(
     steps: NDArray[np.int64], count: NDArray[np.int64], padded: NDArray[np.bool_]
-) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Sum of the running sums of each segment of ``count`` steps; whether one is negative.
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
+    """For each segment of ``count`` steps: sum of its running sums, the last, if one is negative.
 
     The last step of a ``padded`` segment does not count.
     """
@@ -131,11 +143,12 @@ def _sum_running_sums(
     base = running[start] - steps[start]
     runs = running - np.repeat(base, count)
     sums = np.add.reduceat(runs, start)
-    sums[padded] -= runs[stop[padded] - 1]
+    last = runs[stop - 1]
+    sums[padded] -= last[padded]
     bad = np.zeros(len(count), dtype=bool)
     if runs.min() < 0:
         bad[np.searchsorted(stop, np.flatnonzero(runs < 0), side="right")] = True
-    return sums, bad
+    return sums, last, bad
 
 
 def is_polygons(segmentation: object) -> bool:

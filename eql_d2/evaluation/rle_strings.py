@@ -79,39 +79,49 @@ def _join_usual(values: Sequence[Any]) -> JoinedRles | None:
 
 
 class RleStrings(Sequence[bytes]):
-    """Compressed RLE strings in one buffer: millions of them without an object each."""
+    """Compressed RLE strings in few long texts: millions of them without an object each."""
 
     def __init__(self) -> None:
-        self._text = bytearray()
-        self._stops = np.zeros(1, dtype=np.int64)
-        self._lengths: list[NDArray[np.int64]] = []
+        self._texts: list[bytes] = []
+        self._size = 0
+        self._first = np.zeros(1, dtype=np.int64)  # the first string of each text, and one more
+        self._edges = np.zeros(1, dtype=np.int64)  # of all strings, as if the texts were one
+        self._lengths: list[NDArray[np.int64]] = []  # of the texts that these do not know yet
 
     def append(self, rles: JoinedRles) -> None:
         """Append the strings of ``rles``."""
-        self._text += rles.text
-        self._lengths.append(rles.lengths)
+        self._append(rles.text, rles.lengths)
 
     def append_strings(self, strings: Sequence[bytes]) -> None:
         """Append strings."""
-        self._text += b"".join(strings)
-        self._lengths.append(np.fromiter(map(len, strings), dtype=np.int64, count=len(strings)))
+        lengths = np.fromiter(map(len, strings), dtype=np.int64, count=len(strings))
+        self._append(b"".join(strings), lengths)
 
-    def _edges(self) -> NDArray[np.int64]:
+    def _append(self, text: bytes, lengths: NDArray[np.int64]) -> None:
+        self._texts.append(text)
+        self._lengths.append(lengths)
+        self._size += len(lengths)
+
+    def _find_edges(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         if self._lengths:
-            stops = self._stops[-1] + np.cumsum(np.concatenate(self._lengths))
-            self._stops = np.concatenate((self._stops, stops))
+            numbers = np.cumsum(list(map(len, self._lengths)))
+            self._first = np.concatenate((self._first, self._first[-1] + numbers))
+            stops = self._edges[-1] + np.cumsum(np.concatenate(self._lengths))
+            self._edges = np.concatenate((self._edges, stops))
             self._lengths.clear()
-        return self._stops
+        return self._first, self._edges
 
     def __len__(self) -> int:
-        return len(self._edges()) - 1
+        return self._size
 
     def take(self, indices: NDArray[np.int64]) -> list[bytes]:
         """The strings at some indices from 0 on."""
-        stops = self._edges()
-        with memoryview(self._text) as text:
-            edges = zip(stops[indices].tolist(), stops[indices + 1].tolist(), strict=True)
-            return [bytes(text[start:stop]) for start, stop in edges]
+        first, edges = self._find_edges()
+        text = np.searchsorted(first, indices, side="right") - 1
+        before = edges[first[text]]
+        starts, stops = edges[indices] - before, edges[indices + 1] - before
+        places = zip(text.tolist(), starts.tolist(), stops.tolist(), strict=True)
+        return [self._texts[i][start:stop] for i, start, stop in places]
 
     def subset(self, indices: NDArray[np.int64]) -> RleStrings:
         """The strings at some indices from 0 on, in their order."""
@@ -125,10 +135,9 @@ class RleStrings(Sequence[bytes]):
     def __getitem__(self, index: slice) -> list[bytes]: ...
     def __getitem__(self, index: int | slice) -> bytes | list[bytes]:
         if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        stops = self._edges()
+            return self.take(np.arange(*index.indices(len(self))))
         place = operator.index(index)
-        place += (len(stops) - 1) * (place < 0)
-        if not 0 <= place < len(stops) - 1:
-            raise IndexError(f"index {index} of {len(stops) - 1} strings")
-        return bytes(self._text[stops[place] : stops[place + 1]])
+        place += len(self) * (place < 0)
+        if not 0 <= place < len(self):
+            raise IndexError(f"index {index} of {len(self)} strings")
+        return self.take(np.array([place]))[0]

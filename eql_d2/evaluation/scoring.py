@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,7 +60,7 @@ def evaluate_arrays(
     for "coco" alone.
     """
     everyone = np.arange(len(detections))
-    if images is not None:
+    if images is not None and not images.all():
         everyone = np.flatnonzero(images[detections.image])
         truth = truth.take(np.flatnonzero(images[truth.image]))
     sized = truth.take(np.flatnonzero(truth.areas > 0)) if (truth.areas <= 0).any() else truth
@@ -89,22 +90,29 @@ def _select(
 
     A ``max_per_category`` of 0 is for metrics that do not ask for these detections: none.
     """
-    image, category = detections.image[everyone], detections.category[everyone]
-    scores = detections.scores[everyone]
+    columns = detections.image, detections.category, detections.scores
+    image, category, scores = (_rows(column, everyone) for column in columns)
     known = labelled(truth, image, category)
     per_image = highest_scores(image, scores, max_detections)
+    judged = _rows(known, per_image)
     warnings = label_warnings(
         truth,
-        image[per_image],
-        category[per_image],
-        scores[per_image],
-        int(known[per_image].sum()),
+        _rows(image, per_image),
+        _rows(category, per_image),
+        _rows(scores, per_image),
+        int(judged.sum()),
     )
     per_category = np.zeros(0, dtype=np.int64)
     if max_per_category:
         per_category = highest_scores(category, scores, max_per_category)
-    per_image, per_category = per_image[known[per_image]], per_category[known[per_category]]
+        per_category = per_category[_rows(known, per_category)]
+    per_image = per_image[judged]
     return Selected(everyone, everyone[per_image], everyone[per_category]), warnings
+
+
+def _rows(column: NDArray[Any], index: NDArray[np.int64]) -> NDArray[Any]:
+    """``column[index]`` for rising indices, which need no copy of millions if they are all."""
+    return column if len(index) == len(column) else column[index]
 
 
 def _lvis_metrics(

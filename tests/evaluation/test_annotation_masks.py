@@ -13,8 +13,14 @@ SIZE = [40, 50]
 
 
 def read(segmentations, size=SIZE):
-    masks, usable = read_masks(segmentations, np.array([size] * len(segmentations)).reshape(-1, 2))
-    return [{"size": size, "counts": counts} for counts in masks], usable.tolist()
+    sizes = np.array([size] * len(segmentations)).reshape(-1, 2)
+    masks, measured, usable = read_masks(segmentations, sizes)
+    rles = [{"size": size, "counts": counts} for counts in masks]
+    for rle, area, span in zip(rles, measured.areas, measured.spans, strict=True):
+        inside = np.flatnonzero(coco_mask.decode(rle).ravel(order="F"))
+        assert area == len(inside)
+        assert len(inside) == 0 or span.tolist() == [inside[0], inside[-1] + 1]
+    return rles, usable.tolist()
 
 
 def test_all_forms_give_the_same_mask():

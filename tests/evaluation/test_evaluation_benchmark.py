@@ -6,7 +6,7 @@ import pytest
 
 from eql_d2.categories.bundled import read_table
 from eql_d2.evaluation import benchmark, synthetic
-from eql_d2.evaluation.benchmark import Measurement, growth, largest_difference, measure
+from eql_d2.evaluation.benchmark import Measurement, growth, largest_difference, measure, ratios
 from eql_d2.evaluation.synthetic import generate
 
 
@@ -66,16 +66,28 @@ def test_differences():
 
 def test_growth_is_an_exponent_between_the_extreme_sizes():
     sizes = (4000, 1000)
-    rows = [Measurement("a", "bbox", n, 2e-3 * n, (n / 1000) ** 2, 80.0) for n in sizes]
+    rows = [Measurement("a", "bbox", n, 0.0, 2e-3 * n, (n / 1000) ** 2, 80.0) for n in sizes]
     rows += [Measurement("b", "bbox", n, failure="failed: x") for n in sizes]
-    rows += [Measurement("c", "bbox", 1000, 1.0, 1.0, 1.0)]
+    rows += [Measurement("c", "bbox", 1000, 1.0, 1.0, 1.0, 1.0)]
     (line,) = growth(rows)
     assert line.startswith("a ")
-    assert line.endswith("read 1.00, after 2.00, memory 0.00 (from 1000 to 4000 images)")
+    assert line.endswith("results 1.00, AP 2.00, memory 0.00 (from 1000 to 4000 images)")
+
+
+def test_ratios_are_to_this_package_at_the_same_size():
+    rows = [Measurement("eql_d2", "segm", n, 1.0, 2.0, n / 100, 50.0) for n in (100, 200)]
+    rows += [Measurement("lvis", "segm", n, 0.5, 4.0, 30.0, 100.0) for n in (100, 200)]
+    rows += [Measurement("parser", "segm", 100, 1.0, 1.0, 0.0, 50.0)]
+    rows += [Measurement("parser", "segm", 200, failure="failed: x")]
+    assert [line.split("  ")[-1].strip() for line in ratios(rows)] == [
+        "truth 0.50, results 2.00, AP 30.00, memory 2.00",
+        "truth 0.50, results 2.00, AP 15.00, memory 2.00",
+        "truth 1.00, results 0.50, memory 1.00",
+    ]
 
 
 def test_rows_line_up_with_the_header():
-    row = Measurement("eql_d2", "bbox", 1000, 1.5, 2.25, 99.0)
+    row = Measurement("eql_d2", "bbox", 1000, 0.5, 1.5, 2.25, 99.0)
     text = row.row(row)
-    assert text.split() == ["eql_d2", "bbox", "1000", "1.50", "2.25", "99"]
+    assert text.split() == ["eql_d2", "bbox", "1000", "0.50", "1.50", "2.25", "99"]
     assert len(text) == benchmark.HEADER.index("MB") + 2

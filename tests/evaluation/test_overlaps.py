@@ -5,7 +5,13 @@ import pytest
 from pycocotools import mask as coco_mask
 
 from eql_d2.evaluation import overlaps
-from eql_d2.evaluation.overlaps import alike, box_overlaps, mask_overlaps, shared_pairs
+from eql_d2.evaluation.overlaps import (
+    Extents,
+    box_overlaps,
+    comparable,
+    mask_overlaps,
+    shared_pairs,
+)
 
 SIZE = 40
 
@@ -88,23 +94,47 @@ def test_masks(seed):
     assert asked == np.flatnonzero(np.isin(pairs, truth_pairs)).tolist()  # existing pairs only
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_masks_of_unlike_area_need_no_comparison(seed):
+def extents(codes):
+    """By definition: the columns of the mask one below the other."""
+    areas, spans = [], []
+    for code in codes:
+        pixels = np.flatnonzero(coco_mask.decode(code).ravel(order="F"))
+        areas.append(float(len(pixels)))
+        spans.append((pixels[0], pixels[-1] + 1) if len(pixels) else (0, 0))
+    return Extents(np.array(areas), np.array(spans, dtype=np.int32).reshape(-1, 2))
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_masks_left_out_by_their_extents_cannot_match(seed):
     pairs, truth_pairs, boxes, truths, crowd = make(seed)
-    detection_rles, truth_rles = rles(boxes), rles(truths)
-    areas = [np.array([coco_mask.area(r) for r in part]) for part in (detection_rles, truth_rles)]
-    near = alike(shared_pairs(pairs, truth_pairs), *areas, crowd, 0.5)
-    found = expected_overlaps(pairs, truth_pairs, detection_rles, truth_rles, crowd, 0.5)
+    codes = rles(boxes), rles(truths)
+    shared = shared_pairs(pairs, truth_pairs)
+    near = comparable(shared, extents(codes[0]), extents(codes[1]), crowd, 0.5)
+    found = expected_overlaps(pairs, truth_pairs, *codes, crowd, 0.5)
     assert {d for d, _, _ in found} <= set(np.flatnonzero(near).tolist())
     assert not near[~np.isin(pairs, truth_pairs)].any()
+    assert near.sum() < np.isin(pairs, truth_pairs).sum()
 
 
 def test_areas_that_are_just_alike():
-    """The areas 100 and 50 may have IoU 0.5; with a crowd any areas may."""
+    """The areas 100 and 50 may have IoU 0.5; a crowd may hold half of the detection at least."""
+    shared = shared_pairs(np.zeros(5, int), np.zeros(1, int))
+    areas = np.array([100.0, 50.0, 49.0, 200.0, 201.0])
+    own = Extents(areas, np.array([[0, 300]] * 5, dtype=np.int32))
+    other = Extents(areas[:1], own.spans[:1])
+    for crowd, expected in ((False, [1, 1, 0, 1, 0]), (True, [1, 1, 1, 1, 0])):
+        assert comparable(shared, own, other, np.array([crowd]), 0.5).tolist() == expected
+
+
+def test_spans_that_just_share_enough():
+    """Two masks of 90 pixels have IoU 0.5 if they share 60."""
     shared = shared_pairs(np.zeros(4, int), np.zeros(1, int))
-    areas = np.array([100.0, 50.0, 49.0, 201.0])
-    for crowd, expected in ((False, [True, True, False, False]), (True, [True] * 4)):
-        assert alike(shared, areas, areas[:1], np.array([crowd]), 0.5).tolist() == expected
+    spans = np.array([[0, 100], [100, 200], [60, 160], [39, 139]], dtype=np.int32)
+    own = Extents(np.full(4, 90.0), spans)
+    other = Extents(np.full(1, 90.0), np.array([[0, 100]], dtype=np.int32))
+    assert comparable(shared, own, other, np.zeros(1, bool), 0.5).tolist() == [1, 0, 0, 1]
+    spans[3, 0] = 41  # 59 pixels
+    assert comparable(shared, own, other, np.zeros(1, bool), 0.5).tolist() == [1, 0, 0, 0]
 
 
 def test_shared_pairs_are_the_intersection():

@@ -40,6 +40,9 @@ def test_areas_and_totals_equal_pycocotools(shapes):
     assert sizes.areas.tolist() == [int(mask.sum()) for mask in masks]
     assert sizes.areas.tolist() == [int(coco_mask.area(code)) for code in encoded]
     assert sizes.totals.tolist() == [mask.size for mask in masks]
+    for mask, span in zip(masks, sizes.spans.tolist(), strict=True):
+        inside = np.flatnonzero(mask.ravel(order="F"))
+        assert span == ([inside[0], inside[-1] + 1] if len(inside) else [mask.size, mask.size])
 
 
 @given(st.lists(st.integers(0, 2**29 - 1), min_size=1, max_size=12))
@@ -47,6 +50,8 @@ def test_long_runs_written_from_the_definition(runs):
     sizes = measure_rles([from_runs(runs)])
     assert sizes.totals[0] == sum(runs)
     assert sizes.areas[0] == sum(runs[1::2])
+    last = runs[-1] if len(runs) % 2 and len(runs) > 1 else 0
+    assert sizes.spans[0].tolist() == [runs[0], sum(runs) - last]
     assert compressed_counts({"size": [1, 1], "counts": runs}) == from_runs(runs)
 
 
