@@ -69,10 +69,9 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def _run(options: argparse.Namespace, directory: Path) -> list[Measurement]:
     found: list[Measurement] = []
-    table = read_table(options.table)
     for images in options.images:
         size = {"detections_per_image": options.detections, "seed": options.seed}
-        files = generate(directory, table, images, **size)
+        files = generate(directory, read_table(options.table), images, **size)
         for kind in options.kinds:
             reference = None
             for candidate in options.candidates:

@@ -21,8 +21,8 @@ def test_prints_a_table_and_writes_json(tmp_path):
     sizes = ("--images", "10", "30", "--detections", "20", "--peer-images", "5")
     done = run(*sizes, *candidates, "--kinds", "bbox", "--seed", "2", "--json", str(out))
     assert done.returncode == 0, done.stderr
-    assert "read s  after s      MB" in done.stdout
-    assert done.stdout.count("json parser alone") == 3  # two rows and its growth
+    assert "AP s      MB  largest difference" in done.stdout
+    assert done.stdout.count("json parser alone") == 5  # two rows, two ratios and its growth
     assert "(from 10 to 30 images)" in done.stdout
     content = json.loads(out.read_text())
     assert content["seed"] == 2
