@@ -57,11 +57,11 @@ class Measurement:
         if reference is not None and reference is not self:
             difference = largest_difference(self.metrics, reference.metrics)
         text = "" if difference is None else f"{difference:.0e}" if difference else "0 (identical)"
-        seconds = f"{self.annotations:9.2f}{self.read:9.2f}{self.evaluate:9.2f}"
+        seconds = f"{self.annotations:9.2f}{self.read:11.2f}{self.evaluate:9.2f}"
         return f"{start}{seconds}{self.megabytes:8.0f}  {text}".rstrip()
 
 
-COLUMNS = f"{'truth s':>9}{'results s':>9}{'AP s':>9}{'MB':>8}"
+COLUMNS = f"{'truth s':>9}{'results s':>11}{'AP s':>9}{'MB':>8}"
 HEADER = f"{'':27}{'':5}{'images':>7}{COLUMNS}  largest difference"
 
 
