@@ -175,7 +175,7 @@ def _match_sorted(
         category=category,
         scores=detections.scores[kept],
         counts_unmatched=exhaustive & inside,
-        overlapping=np.sort(plan.detection),
+        overlapping=plan.detection,
         matched=_match_areas(plan, ignored, truth.crowd),
         truth_image=truth.image,
         truth_category=truth.category,
@@ -204,7 +204,4 @@ def _match_areas(
     plan: Rounds, ignored: NDArray[np.bool_], crowd: NDArray[np.bool_]
 ) -> NDArray[np.int32]:
     """(A, T, M) what each overlapping detection takes, in the order of the detections."""
-    order = np.argsort(plan.detection)
-    return np.stack(
-        [match(plan, part, crowd, IOU_THRESHOLDS)[:, order].astype(np.int32) for part in ignored]
-    )
+    return np.stack([match(plan, part, crowd, IOU_THRESHOLDS) for part in ignored])

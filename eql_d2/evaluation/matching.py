@@ -34,14 +34,16 @@ class Rounds:
     """Overlaps ordered by round.
 
     Attributes:
-        detection: (M,) the detections that have an overlap.
+        detection: (M,) rising, the detections that have an overlap.
+        column: (M,) indices into them, in the order of the rounds.
         truth: (E,) object of each overlap.
         iou: (E,).
         preference: (E,) the overlaps from the worst to the best, ignored objects aside.
-        rounds: Ranges of the first three.
+        rounds: Ranges of ``column``, ``truth`` and ``iou``.
     """
 
     detection: NDArray[np.int64]
+    column: NDArray[np.int64]
     truth: NDArray[np.int64]
     iou: NDArray[np.float64]
     preference: NDArray[np.int64]
@@ -69,7 +71,7 @@ def plan_rounds(overlaps: Overlaps, detection_pairs: NDArray[np.int64]) -> Round
         for a, b in zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True)
     ]
     truth, iou = overlaps.truth[entries], overlaps.iou[entries]
-    return Rounds(detection[order], truth, iou, np.lexsort((truth, iou)), rounds)
+    return Rounds(detection, order, truth, iou, np.lexsort((truth, iou)), rounds)
 
 
 def match(
@@ -77,7 +79,7 @@ def match(
     ignored: NDArray[np.bool_],
     crowd: NDArray[np.bool_],
     thresholds: NDArray[np.float64],
-) -> NDArray[np.int64]:
+) -> NDArray[np.int32]:
     """Match detections to objects.
 
     Args:
@@ -87,7 +89,7 @@ def match(
         thresholds: (T,) IoU thresholds.
 
     Returns:
-        (T, M) the object taken by ``plan.detection`` at each threshold, or UNMATCHED.
+        (T, M) the object taken by each of ``plan.detection`` at each threshold, or UNMATCHED.
     """
     unwanted = ignored[plan.truth[plan.preference]]
     preference = np.concatenate((plan.preference[unwanted], plan.preference[~unwanted]))
@@ -95,7 +97,7 @@ def match(
     rank[preference] = np.arange(1, len(preference) + 1)  # 0 is for "cannot be taken"
     ranked_truth = plan.truth[preference]
     taken = np.zeros((len(thresholds), len(ignored)), dtype=bool)
-    result = np.full((len(thresholds), len(plan.detection)), UNMATCHED, dtype=np.int64)
+    result = np.full((len(thresholds), len(plan.detection)), UNMATCHED, dtype=np.int32)
     for step in plan.rounds:
         truth = plan.truth[step.overlaps]
         free = (plan.iou[step.overlaps] >= thresholds[:, None]) & ~taken[:, truth]
@@ -104,6 +106,6 @@ def match(
         )
         row, column = np.nonzero(best)
         winner = ranked_truth[best[row, column] - 1]
-        result[row, step.detections.start + column] = winner
+        result[row, plan.column[step.detections][column]] = winner
         taken[row, winner] = ~crowd[winner]
     return result

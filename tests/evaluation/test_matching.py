@@ -89,7 +89,7 @@ def test_rounds_handle_pairs_together():
     plan = plan_rounds(Overlaps(everyone, everyone, np.ones(6)), pair)
     sizes = [step.detections.stop - step.detections.start for step in plan.rounds]
     assert sizes == [3, 2, 1]
-    assert plan.detection.tolist() == [0, 3, 4, 1, 5, 2]
+    assert plan.detection[plan.column].tolist() == [0, 3, 4, 1, 5, 2]
 
 
 def test_nothing_overlaps():

@@ -71,20 +71,22 @@ def rles(boxes):
     return coco_mask.encode(masks)
 
 
+@pytest.mark.parametrize("masks", [1, 9, overlaps.MASKS])
 @pytest.mark.parametrize("seed", range(5))
-def test_masks(seed):
+def test_masks(seed, masks, monkeypatch):
+    monkeypatch.setattr(overlaps, "MASKS", masks)
     pairs, truth_pairs, boxes, truths, crowd = make(seed)
     detection_rles, truth_rles = rles(boxes), rles(truths)
     asked = []
 
     def detection_masks(index):
         asked.extend(index.tolist())
-        return [detection_rles[i] for i in index]
+        return [dict(detection_rles[i]) for i in index]
 
     found = mask_overlaps(
         shared_pairs(pairs, truth_pairs),
         detection_masks,
-        lambda index: [truth_rles[i] for i in index],
+        lambda index: [dict(truth_rles[i]) for i in index],
         crowd,
         0.1,
     )
