@@ -4,9 +4,9 @@
     python tools/run_evaluation_demo.py --output-dir DIR --runs RUN_A RUN_B
 
 Trains sigmoid cross-entropy and EQL on longtail_shapes (short runs of the quick recipes; finished
-ones are not trained again), or takes two finished runs on the same test images. Then: metrics from
+ones are not trained again), or takes two finished runs on the same test images. Then: metrics of
 the results files, comparison of the two runs, submission file, validator, metrics of the submission
-file, which must be those of the results file, and a results page.
+file, which must be the same, and a results page.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not args.runs and not (run / "metrics.json").is_file():
             overrides = [*length, *args.set, "OUTPUT_DIR", run]
             tool("train_net", "--config-file", config, "--engine", args.engine, *overrides)
-    gt, images = [test_data(run) for run in runs][1]  # both are runs
+    train, gt, images = [data_of(run) for run in runs][1]  # both are runs
     packed, again, scored = out / "submission.zip", out / "submission", out / "metrics"
     given = ["--annotations", gt]
     names = [run.resolve().name for run in runs]
@@ -58,7 +58,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     tool("pack_submission", "--image-info", gt, "--results", runs[1] / RESULTS, "--output", packed)
     tool("validate_results", *given, "--results", packed)
     tool("evaluate", *given, "--results", packed, "--output-dir", again)
-    tool("report", "--runs", *runs, *given, "--images", images, "--output", out / "report.html")
+    given += ["--images", images, "--train-annotations", train]
+    tool("report", "--runs", *runs, *given, "--output", out / "report.html")
     folders = (scored / names[1], again)
     before, after = (json.loads((f / "metrics.json").read_text("utf-8")) for f in folders)
     change = max(metric_changes(before, after).values(), default=0.0)
@@ -68,21 +69,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def test_data(run: Path) -> tuple[Path, Path]:
-    """Annotations and folder of the test images, from the configuration of a run."""
+def data_of(run: Path) -> tuple[Path, Path, Path]:
+    """Training and test annotations and the test images, from the configuration of a run."""
     data = load_config(str(run / "config.yaml"), []).DATA
     if data.GENERATE:
         folder = Path(data.LONGTAIL_SHAPES.DIR)
-        return folder / "test.json", folder / "test"
-    return Path(data.TEST_JSON), Path(data.TEST_IMAGES)
+        return folder / "train.json", folder / "test.json", folder / "test"
+    return Path(data.TRAIN_JSON), Path(data.TEST_JSON), Path(data.TEST_IMAGES)
 
 
 def tool(name: str, *arguments: object) -> None:
     """Show a command and run it; the way ends where one fails."""
     words = [f"tools/{name}.py", *map(str, arguments)]
     print(f"\n$ python {shlex.join(words)}", flush=True)
-    command = [sys.executable, str(ROOT / words[0]), *words[1:]]
-    if code := subprocess.run(command, check=False).returncode:
+    words[0] = str(ROOT / words[0])
+    if code := subprocess.run([sys.executable, *words], check=False).returncode:
         raise UserError(f"tools/{name}.py ended with code {code}")
 
 
