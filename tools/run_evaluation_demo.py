@@ -82,8 +82,7 @@ def tool(name: str, *arguments: object) -> None:
     """Show a command and run it; the way ends where one fails."""
     words = [f"tools/{name}.py", *map(str, arguments)]
     print(f"\n$ python {shlex.join(words)}", flush=True)
-    words[0] = str(ROOT / words[0])
-    if code := subprocess.run([sys.executable, *words], check=False).returncode:
+    if code := subprocess.call([sys.executable, ROOT / words[0], *words[1:]]):
         raise UserError(f"tools/{name}.py ended with code {code}")
 
 
