@@ -27,6 +27,8 @@ Corners, all as in lvis 0.5.3 unless said otherwise:
   pycocotools (with records that have no ``bbox`` for masks).
 * "boundary": crowds keep their mask IoU, and size classes include both ends as above, where the
   boundary-iou-api leaves the upper end out.
+* Masks with runs of length 0 behind their first one, which no common encoder writes: pycocotools
+  stops comparing two masks where such runs meet, and its IoU is taken as it is.
 * No detections at all is AP 0 (lvis stops with an IndexError). Annotation ids do not matter (lvis
   counts a match with the id 0 as a false positive).
 """

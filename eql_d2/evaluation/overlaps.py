@@ -138,7 +138,7 @@ def comparable(
     """(D,) detections whose mask IoU with an object can be ``minimum``, by their extents.
 
     The intersection is at most the smaller area, and at most the pixels that both spans have. With
-    a crowd the IoU is the share of the detection, which has less to fear.
+    a crowd the IoU is the share of the detection alone. Masks with a span of -1 can always match.
     """
     result = np.zeros(len(detections.areas), dtype=bool)
     slack = minimum * (1 - 1e-9)  # the division that gives the IoU is rounded
@@ -147,12 +147,15 @@ def comparable(
     weight = np.where(crowd, 1.0, 1.0 + slack)
     starts, stops = detections.spans.T.copy()
     truth_starts, truth_stops = truths.spans.T.copy()
+    any_unknown = min(starts.min(initial=0), truth_starts.min(initial=0)) < 0
     for detection, truth in _combinations(pairs):
         area = detections.areas[detection]
         shared = np.minimum(stops[detection], truth_stops[truth])
         shared -= np.maximum(starts[detection], truth_starts[truth])
         most = np.minimum(np.minimum(area, truths.areas[truth]), shared)
         possible = (most * weight[truth] >= slack * (area + own[truth])) & (shared > 0)
+        if any_unknown:
+            possible |= (starts[detection] < 0) | (truth_starts[truth] < 0)
         result[detection[possible]] = True
     return result
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,8 +18,8 @@ CHUNK = 1024  # strings decoded at once: their numbers fit the processor cache, 
 FIRST_CHARACTER = 48  # "0"; the format uses the 64 characters from here
 MORE, SIGN, VALUE_BITS, BITS = 0x20, 0x10, 0x1F, 5
 LARGEST_COORDINATE = 1e6  # pycocotools allocates in proportion to a polygon's length
-LARGEST_RUN = 2**29  # pycocotools has 6 characters for each, of 5 bits
-LONGEST_NUMBER = 7  # characters; pycocotools' own limit for 32-bit counts
+LARGEST_RUN = 2**29  # differences of two fit 6 characters of 5 bits
+LONGEST_NUMBER = 6  # characters: runs below LARGEST_RUN need no more, and pycocotools misreads 7
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,8 @@ class RleSizes:
         areas: (N,) int64 pixels inside the mask.
         totals: (N,) int64 pixels of the image the mask was made for; -1 if the string is broken.
         spans: (N, 2) int64 number of the first pixel inside and of the first behind the mask,
-            counted down the columns; a wider span if the string has runs of length 0.
+            counted down the columns. Both -1 if the string has a run of length 0 behind its first:
+            where two such runs meet, pycocotools stops comparing two masks.
     """
 
     areas: NDArray[np.int64]
@@ -79,7 +80,7 @@ def _sum_runs(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
     """Areas, totals and spans of well-formed strings joined in ``codes``.
 
-    Where a run is negative the total is -1 and the rest 0.
+    Where a run is negative or too long the total is -1 and the rest 0.
     """
     last = np.flatnonzero(codes < MORE)
     stop = np.searchsorted(last, np.cumsum(lengths))
@@ -98,16 +99,17 @@ def _sum_runs(
     lanes[is_number] = values
     lanes[edges - slots] = 0
     lanes = lanes.reshape(-1, 2)
-    inside, _, bad_inside = _sum_running_sums(lanes[:, 1], slots // 2, odd_count)
-    never = np.zeros_like(odd_count)
-    outside, behind, bad_outside = _sum_running_sums(lanes[:, 0], slots // 2, never)
+    half = np.cumsum(slots // 2)
+    inside = _sum_lane(lanes[:, 1], half, np.where(odd_count, half - 1, -1))
+    outside = _sum_lane(lanes[:, 0], half, half - slots // 2)
     before = values[begin]
-    totals = inside + outside + before
-    spans = np.stack((before, totals - behind * odd_count), axis=1)
-    bad = bad_inside | bad_outside | (before < 0)
+    totals = inside.sums + outside.sums + before
+    spans = np.stack((before, totals - outside.last * odd_count), axis=1)
+    spans[inside.empty | outside.empty] = -1
+    bad = inside.bad | outside.bad | (before < 0) | (before >= LARGEST_RUN)
     bad[np.searchsorted(stop, too_long, side="right")] = True
-    inside[bad], totals[bad], spans[bad] = 0, -1, 0
-    return inside, totals, spans
+    inside.sums[bad], totals[bad], spans[bad] = 0, -1, 0
+    return inside.sums, totals, spans
 
 
 def _numbers(
@@ -130,25 +132,39 @@ def _numbers(
     return values, number[highest]
 
 
-def _sum_running_sums(
-    steps: NDArray[np.int64], count: NDArray[np.int64], padded: NDArray[np.bool_]
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
-    """For each segment of ``count`` steps: sum of its running sums, the last, if one is negative.
+class _Lane(NamedTuple):
+    """Every second run of N masks: their sum, the last; whether one is impossible, or empty."""
 
-    The last step of a ``padded`` segment does not count.
+    sums: NDArray[np.int64]
+    last: NDArray[np.int64]
+    bad: NDArray[np.bool_]
+    empty: NDArray[np.bool_]
+
+
+def _sum_lane(
+    steps: NDArray[np.int64], stop: NDArray[np.int64], no_run: NDArray[np.int64]
+) -> _Lane:
+    """Sum the running sums of the ``steps`` of each mask.
+
+    Args:
+        steps: From each run to the next; the first is from 0.
+        stop: (N,) end of each mask's steps.
+        no_run: (N,) the place among a mask's steps that stands for no run, or -1.
     """
-    stop = np.cumsum(count)
+    count = np.diff(stop, prepend=0)
     start = stop - count
     running = np.cumsum(steps)
-    base = running[start] - steps[start]
-    runs = running - np.repeat(base, count)
-    sums = np.add.reduceat(runs, start)
+    runs = running - np.repeat(running[start] - steps[start], count)
     last = runs[stop - 1]
-    sums[padded] -= last[padded]
-    bad = np.zeros(len(count), dtype=bool)
-    if runs.min() < 0:
-        bad[np.searchsorted(stop, np.flatnonzero(runs < 0), side="right")] = True
-    return sums, last, bad
+    runs[no_run[no_run >= 0]] = 0
+    sums = np.add.reduceat(runs, start)
+    runs[no_run[no_run >= 0]] = 1
+    bad, empty = np.zeros((2, len(count)), dtype=bool)
+    if runs.min() <= 0 or runs.max() >= LARGEST_RUN:
+        impossible = (runs < 0) | (runs >= LARGEST_RUN)
+        bad[np.searchsorted(stop, np.flatnonzero(impossible), side="right")] = True
+        empty[np.searchsorted(stop, np.flatnonzero(runs == 0), side="right")] = True
+    return _Lane(sums, last, bad, empty)
 
 
 def is_polygons(segmentation: object) -> bool:

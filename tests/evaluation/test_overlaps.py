@@ -64,11 +64,15 @@ def test_boxes_to_the_last_bit(seed, chunk, monkeypatch):
     assert as_list(found) == expected
 
 
-def rles(boxes):
-    masks = np.zeros((SIZE, SIZE, len(boxes)), dtype=np.uint8, order="F")
+def rles(boxes, pairs=None):
+    """Masks of these boxes; those of each pair in images of a size of their own."""
+    result = []
     for i, (x, y, w, h) in enumerate(boxes.astype(int)):
-        masks[y : y + h, x : x + w, i] = 1
-    return coco_mask.encode(masks)
+        more = 0 if pairs is None else 3 * int(pairs[i])
+        mask = np.zeros((SIZE + more, SIZE + more // 3), dtype=np.uint8, order="F")
+        mask[y : y + h, x : x + w] = 1
+        result.append(coco_mask.encode(mask))
+    return result
 
 
 @pytest.mark.parametrize("masks", [1, 9, overlaps.MASKS])
@@ -76,7 +80,7 @@ def rles(boxes):
 def test_masks(seed, masks, monkeypatch):
     monkeypatch.setattr(overlaps, "MASKS", masks)
     pairs, truth_pairs, boxes, truths, crowd = make(seed)
-    detection_rles, truth_rles = rles(boxes), rles(truths)
+    detection_rles, truth_rles = rles(boxes, pairs), rles(truths, truth_pairs)
     asked = []
 
     def detection_masks(index):

@@ -51,7 +51,8 @@ def test_long_runs_written_from_the_definition(runs):
     assert sizes.totals[0] == sum(runs)
     assert sizes.areas[0] == sum(runs[1::2])
     last = runs[-1] if len(runs) % 2 and len(runs) > 1 else 0
-    assert sizes.spans[0].tolist() == [runs[0], sum(runs) - last]
+    span = [-1, -1] if 0 in runs[1:] else [runs[0], sum(runs) - last]
+    assert sizes.spans[0].tolist() == span
     assert compressed_counts({"size": [1, 1], "counts": runs}) == from_runs(runs)
 
 
@@ -73,6 +74,9 @@ def test_runs_are_written_as_pycocotools_does(runs):
         b"PPPPPPPPP1",
         from_runs([5, -2, 7]),
         from_runs([-1, 3]),
+        from_runs([2**29, 3]),
+        from_runs([5, 2**29 - 1, 7, 2**29 + 1, 7]),
+        b"T3\\9T3llooooOPi0",  # -100 in 7 characters, which pycocotools takes for another number
     ],
 )
 def test_broken_strings_are_told_from_good_ones(broken):

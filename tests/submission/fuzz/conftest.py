@@ -49,7 +49,7 @@ def runs_of(counts):
     runs, value, place = [], 0, 0
     for character in counts:
         code = ord(character) - 48
-        if not 0 <= code < 64 or place == 7:
+        if not 0 <= code < 64 or place == 6:  # pycocotools misreads longer numbers
             return None
         value |= (code & 31) << (5 * place)
         place += 1
@@ -57,7 +57,7 @@ def runs_of(counts):
             if code & 16:
                 value -= 1 << (5 * place)
             runs.append(value + (runs[-2] if len(runs) > 2 else 0))
-            if runs[-1] < 0:
+            if not 0 <= runs[-1] < 2**29:
                 return None
             value = place = 0
     return runs if place == 0 and runs else None

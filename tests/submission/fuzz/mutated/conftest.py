@@ -18,6 +18,8 @@ NASTY = [
     *([[1, 1, 9, 1, 9, 9]], {"size": [40, 60], "counts": []}, {"size": [40, 60]}),
     *({"size": [60, 40], "counts": "00"}, {"size": [40, 60], "counts": [2400]}),
     *({"size": [40, 60], "counts": [0, 2400]}, {"size": [40, 60], "counts": [2399, 1, 5]}),
+    *({"size": [40, 60], "counts": "T3\\9T3llooooOPb1"}, {"size": [40, 60], "counts": "0P1"}),
+    *({"size": [40, 60], "counts": "T3\\9T3lloooOPb1"}, {"size": [40, 60], "counts": "0000P[2"}),
     *({"size": [40, 60], "counts": "\x00"}, {"size": [40, 60], "counts": "é"}),
     *({"size": [40.0, 60], "counts": "00"}, {"size": [True, 60], "counts": "00"}),
     *({"size": [2**16, 2**16], "counts": [2**31]}, {"size": [0, 60], "counts": [0]}),
