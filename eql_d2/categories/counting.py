@@ -37,11 +37,7 @@ def count_annotations(content: dict[str, Any], path: str | Path) -> Counts:
             id is no whole number or stands twice, or annotations name categories that the file does
             not list.
     """
-    for key in ("images", "annotations", "categories"):
-        if not isinstance(content.get(key), list):
-            raise DataError(f"{path} has no list named {key!r}; it is no COCO or LVIS file")
-    if not content["categories"]:
-        raise DataError(f"{path} lists no category")
+    _check_lists(content, path)
     try:
         names = _category_names(content["categories"], path)
         pairs = _pairs(content, path)
@@ -64,6 +60,14 @@ def count_annotations(content: dict[str, Any], path: str | Path) -> Counts:
         instance_count=[instance_count[i] for i in names],
         num_images=len({image for image, _ in pairs}),
     )
+
+
+def _check_lists(content: dict[str, Any], path: str | Path) -> None:
+    for key in ("images", "annotations", "categories"):
+        if not isinstance(content.get(key), list):
+            raise DataError(f"{path} has no list named {key!r}; it is no COCO or LVIS file")
+    if not content["categories"]:
+        raise DataError(f"{path} lists no category")
 
 
 def _category_names(categories: list[dict[str, Any]], path: str | Path) -> dict[int, str]:

@@ -73,33 +73,28 @@ def evaluate(
         annotations: File, or its parsed json.
         results: File, or its records. Neither is changed.
         iou_types: "bbox", "segm", "boundary" (the smaller of mask and boundary IoU).
-        metrics: Some of "ap", "ar", "fixed", "pool", "agnostic", "coco", "proposals"; see
-            :mod:`eql_d2.evaluation.summaries`. "fixed" of "boundary" is the 2021 challenge.
+        metrics: Of :mod:`eql_d2.evaluation.summaries`; "boundary" "fixed" is the 2021 challenge.
         groups: "r", "c" or "f" for each category, in the order of sorted ids or by category id;
             None takes the annotations' ``frequency``. Without both, APr, APc and APf are undefined.
         max_detections: Highest scores of an image that count, over all categories.
         max_per_category: Highest scores of a category that count for AP_fixed and AP_pool.
-        image_ids: Evaluate on these images alone (LVIS minival); None is all.
+        image_ids: These images alone (LVIS minival); None is all.
 
     Raises:
-        DataError: The annotations cannot be used.
-        ResultsError: The results do not fit the annotations.
-        UserError: Another argument is wrong.
+        UserError: (DataError, ResultsError) an argument is wrong or the files do not fit.
     """
-    _check_names("iou_types", iou_types, IOU_TYPES)
-    _check_names("metrics", metrics, METRICS)
     _check_limits(max_detections=max_detections, max_per_category=max_per_category)
     fields = _fields(iou_types, metrics)
     truth = _read_truth(annotations, groups, need_masks="segm" in fields, coco="coco" in metrics)
-    images = None if image_ids is None else find_images(truth.image_ids, image_ids)
+    detections = read_results(results, truth, fields)
     return evaluate_arrays(
         truth,
-        read_results(results, truth, fields),
+        detections,
         iou_types,
         max_detections,
         metrics=metrics,
         max_per_category=max_per_category,
-        images=images,
+        images=None if image_ids is None else find_images(truth.image_ids, image_ids),
     )
 
 
@@ -121,9 +116,15 @@ def _read_truth(
     return replace(truth, groups=resolve_groups(groups, truth.category_ids.tolist()))
 
 
-def _check_names(argument: str, names: Sequence[str], known: Sequence[str]) -> None:
-    if isinstance(names, str) or not names or not set(names) <= set(known):
-        raise UserError(f"{argument} must be some of {tuple(known)}, got {names!r}")
+def _fields(iou_types: Sequence[str], metrics: Sequence[str]) -> list[str]:
+    """Check the names; what the records must hold: "bbox", "segm" or both."""
+    known = ("iou_types", iou_types, IOU_TYPES), ("metrics", metrics, METRICS)
+    for argument, names, choice in known:
+        if isinstance(names, str) or not names or not set(names) <= set(choice):
+            raise UserError(f"{argument} must be some of {tuple(choice)}, got {names!r}")
+    boxes = ["bbox"] if "bbox" in iou_types or "proposals" in metrics else []
+    masks = ["segm"] if {"segm", "boundary"} & set(iou_types) else []
+    return [*boxes, *masks]
 
 
 def _check_limits(**limits: int) -> None:
@@ -133,13 +134,6 @@ def _check_limits(**limits: int) -> None:
                 f"{name} must be at least 1, got {limit}; for no limit give a number that is never "
                 "reached, such as 1000000"
             )
-
-
-def _fields(iou_types: Sequence[str], metrics: Sequence[str]) -> list[str]:
-    """What the records must hold: "bbox", "segm" or both."""
-    boxes = ["bbox"] if "bbox" in iou_types or "proposals" in metrics else []
-    masks = ["segm"] if {"segm", "boundary"} & set(iou_types) else []
-    return [*boxes, *masks]
 
 
 def resolve_groups(

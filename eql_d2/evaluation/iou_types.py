@@ -49,7 +49,6 @@ def find_overlaps(
     detected, objects = detections.masks, truth.masks
     near = _comparable(shared, truth, detections, kept)
     compared = kept[near]  # the others need no look at their masks
-
     sizes = truth.sizes.tolist()
 
     def detection_masks(index: NDArray[np.int64]) -> list[dict[str, Any]]:

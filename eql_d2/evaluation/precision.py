@@ -72,23 +72,45 @@ def precision_at_recalls(
     unmatched_before = np.append(0, np.cumsum(by_place))
     order = np.argsort(ranking.position[matched_detection])
     place = ranking.position[matched_detection[order]]
-    first = np.searchsorted(place, ranking.category_start)  # matched before each category
+    otherwise_wrong = by_place[place]
     needed = _needed_true_positives(num_truths)
     for t, truth in enumerate(matched_truth[:, order]):
         is_matched = truth != UNMATCHED
-        rescued = np.concatenate(([0], np.cumsum(by_place[place] & is_matched)))  # not wrong
-        right = np.flatnonzero(is_matched & ~ignored[truth])
-        edges = np.searchsorted(right, first)
-        right = right[: edges[-1]]  # what stands behind belongs to no pool of categories
-        wrong_before = unmatched_before[place[right] + 1] - rescued[right + 1]
-        at_start = unmatched_before[ranking.category_start] - rescued[first]
-        found = np.diff(edges)  # true positives of each category
-        wrong_before -= np.repeat(at_start[:-1], found)
-        right_before = np.arange(1.0, len(right) + 1) - np.repeat(edges[:-1], found)
-        curve = right_before / (wrong_before + right_before + np.spacing(1))
+        kinds = is_matched & otherwise_wrong, is_matched & ~ignored[truth]
+        curve, edges = _curve(unmatched_before, ranking.category_start, place, *kinds)
+        found = np.diff(edges)
         some = np.flatnonzero((num_truths > 0) & (found > 0))
         precision[t][:, some] = _interpolate(curve, edges[some], found[some], needed[some]).T
     return precision
+
+
+def _curve(
+    unmatched_before: NDArray[np.int64],
+    category_start: NDArray[np.int64],
+    place: NDArray[np.int64],
+    is_rescued: NDArray[np.bool_],
+    is_right: NDArray[np.bool_],
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Precision at each true positive, and the (K + 1,) edges between categories.
+
+    Args:
+        unmatched_before: (D + 1,) false positives before each place if nothing had a match.
+        category_start: (K + 1,) first place of each category.
+        place: (M,) rising, of the detections that may have a match.
+        is_rescued: (M,) whether one keeps them from being false positives.
+        is_right: (M,) whether it makes them true positives.
+    """
+    rescued = np.append(0, np.cumsum(is_rescued))
+    first = np.searchsorted(place, category_start)  # matched before each category
+    right = np.flatnonzero(is_right)
+    edges = np.searchsorted(right, first)
+    right = right[: edges[-1]]  # what stands behind belongs to no pool of categories
+    found = np.diff(edges)
+    at_start = unmatched_before[category_start] - rescued[first]
+    wrong_before = unmatched_before[place[right] + 1] - rescued[right + 1]
+    wrong_before -= np.repeat(at_start[:-1], found)
+    right_before = np.arange(1.0, len(right) + 1) - np.repeat(edges[:-1], found)
+    return right_before / (wrong_before + right_before + np.spacing(1)), edges
 
 
 def _interpolate(

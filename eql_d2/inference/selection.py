@@ -78,13 +78,7 @@ def select_detections(
         min_side: boxes with a shorter side, or one that is NaN, are no candidates. Pixels.
         first_label: label of the first category where the peer compares; it counts in the rounding
             of few candidates. 1 for models with background first.
-        exact_ties: put equal scores in the order that ``batched_nms`` leaves them in, which is that
-            of an unstable sort over all survivors and differs between processors; costs a pass
-            over all candidates where two of the best D + 1 survivors tie. False: equal scores
-            stand by ROI, then category.
-
-    Returns:
-        at most D detections.
+        exact_ties: equal scores as :func:`_has_ties` says; else by ROI, then category.
     """
     scores = scores.contiguous()
     total = int(torch.count_nonzero(scores > score_threshold))
@@ -145,6 +139,10 @@ def _nms_of_all(
 
 
 def _has_ties(descending: Tensor) -> bool:
+    """Whether only a pass over all candidates gives the order of ``batched_nms``.
+
+    That is of an unstable sort over all survivors, and differs between processors.
+    """
     return bool((descending[1:] == descending[:-1]).any())
 
 

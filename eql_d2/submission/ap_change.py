@@ -32,7 +32,6 @@ def largest_ap_change(
     annotations: str | os.PathLike[str],
     before: str | os.PathLike[str],
     after: str | os.PathLike[str],
-    *,
     iou_types: Sequence[str],
     max_detections: int,
 ) -> float:

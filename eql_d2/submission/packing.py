@@ -102,9 +102,9 @@ def pack_submission(
     """Check a results file and write its highest scores, in file order, into ``output``.
 
     Args:
-        annotations: COCO or LVIS json, or the image-info file of a test split.
+        annotations: COCO or LVIS json, or image info of a test split.
         results: File (plain, gzip or zip).
-        output: Ends with .json or .zip; exists only when it is whole.
+        output: Ends with .json or .zip; appears when it is whole.
         iou_types: "bbox", "segm" or both: what to keep of each record (default: all there is).
         max_detections: Of an image, highest scores first; 0 is no limit.
         rounded: Write shorter numbers; see :class:`RecordFormat`.
@@ -112,17 +112,13 @@ def pack_submission(
         ignore: Errors to let pass, as for :func:`validate_results`.
 
     Raises:
-        DataError: The annotations cannot be used.
-        ResultsError: The results are not valid, or rounding changes AP too much.
-        UserError: Another argument is wrong, or the file cannot be written.
+        UserError: (DataError, ResultsError) an argument or file is wrong, or AP changes too much.
     """
     target = Path(output)
     _check_paths(target, (annotations, results))
     info = _read_info(annotations, need_objects=prove)
     tops = TopScores(len(info.image_ids), max_detections)
-    validation, float32_scores = _validate(
-        info, results, tops, iou_types=iou_types, max_detections=max_detections, ignore=ignore
-    )
+    validation, float32_scores = _validate(info, results, tops, iou_types, max_detections, ignore)
     style = RecordFormat(tuple(iou_types) or validation.kinds, rounded, float32_scores)
     with atomic_path(target) as partial:
         with open_submission(partial, target, style) as file:
@@ -130,10 +126,8 @@ def pack_submission(
         packed = _describe(target, partial, file, style, validation, tops.most_kept)
         if not prove:
             return packed
-        change = largest_ap_change(
-            annotations, results, partial, iou_types=style.kinds, max_detections=max_detections
-        )
-        return replace(packed, largest_ap_change=change)
+        change = largest_ap_change(annotations, results, partial, style.kinds, max_detections)
+    return replace(packed, largest_ap_change=change)
 
 
 def _describe(
@@ -177,7 +171,6 @@ def _validate(
     info: ImageInfo,
     results: str | os.PathLike[str],
     tops: TopScores,
-    *,
     iou_types: Sequence[str],
     max_detections: int,
     ignore: Sequence[str],

@@ -30,6 +30,13 @@ class _Word:
     mistake: str = ""
     fault: str = ""
 
+    def raise_failure(self) -> None:
+        """End this process too: it would wait for the first in the next collective operation."""
+        if self.mistake:
+            raise UserError(self.mistake)
+        if self.fault:
+            raise RuntimeError(f"the first process failed:\n{self.fault}")
+
 
 def on_first_process(work: Callable[[], Result]) -> Result | None:
     """Return what ``work()`` returns on the first process, and None on the others.
@@ -66,11 +73,7 @@ def on_first_process(work: Callable[[], Result]) -> Result | None:
         word = comm.all_gather(word)[0]
     if errors:
         raise errors[0]
-    # Who goes on without the first process waits for it in the next collective operation.
-    if word.mistake:
-        raise UserError(word.mistake)
-    if word.fault:
-        raise RuntimeError(f"the first process failed:\n{word.fault}")
+    word.raise_failure()
     return results[0] if results else None
 
 
