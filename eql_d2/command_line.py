@@ -71,8 +71,8 @@ def run_tool(main: Callable[[], int | None]) -> None:
         if error.errno not in DISK_ERRORS | PATH_ERRORS:
             raise
         _leave_standard_output()
-        hint = "; make room, or choose another place to write to"
-        print(f"error: {error}{hint if error.errno in DISK_ERRORS else ''}", file=sys.stderr)
+        mend = "make room" if error.errno in DISK_ERRORS else "mend its permissions"
+        print(f"error: {error}; {mend}, or choose another place", file=sys.stderr)
         sys.exit(2)
 
 

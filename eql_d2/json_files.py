@@ -10,7 +10,6 @@ import gc
 import gzip
 import io
 import json
-import os
 import re
 import struct
 import zipfile
@@ -21,8 +20,8 @@ from types import TracebackType
 from typing import IO, Any, cast
 
 from eql_d2.errors import DataError, UserError
+from eql_d2.files import AnyPath
 
-AnyPath = str | os.PathLike[str]
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 GZIP, ZIP = b"\x1f\x8b", b"PK\x03\x04"
 # What broken files make the standard library raise; RuntimeError: a zip with a password.

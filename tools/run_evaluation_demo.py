@@ -3,10 +3,9 @@
     python tools/run_evaluation_demo.py --output-dir output/evaluation_demo
     python tools/run_evaluation_demo.py --output-dir DIR --runs RUN_A RUN_B
 
-Trains sigmoid cross-entropy and EQL on longtail_shapes (short runs of the quick recipes; finished
-ones are not trained again), or takes two finished runs on the same test images. Then: metrics of
-the results files, comparison of the two runs, submission file, validator, metrics of the submission
-file, which must be the same, and a results page.
+Trains sigmoid cross-entropy and EQL on longtail_shapes (short quick recipes; finished ones stay),
+or takes two finished runs on the same test images. Then: metrics, comparison of the runs,
+submission file, validator, metrics of that file, which must be the same, and a results page.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from eql_d2.command_line import run_tool
+from eql_d2.command_line import from_one, run_tool
 from eql_d2.config import load_config
 from eql_d2.errors import UserError
 from eql_d2.files import check_output_folder
@@ -38,15 +37,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--runs", nargs=2, type=Path, metavar=("RUN_A", "RUN_B"))
     parser.add_argument("--iterations", type=int, default=200, metavar="N", help="of training")
     parser.add_argument("--engine", default="torchvision", choices=("torchvision", "detectron2"))
+    parser.add_argument("--num-gpus", type=from_one, default=1, help="processes of training")
     parser.add_argument("--set", nargs="+", default=[], metavar="KEY VALUE", help="for both runs")
     args = parser.parse_args(argv)
     out = check_output_folder(args.output_dir, "--output-dir")
     runs = args.runs or [out / config.stem for config in CONFIGS]
     length = ["SOLVER.MAX_ITER", args.iterations, "SOLVER.STEPS", f"[{args.iterations * 3 // 4}]"]
+    flags = ["--engine", args.engine, "--num-gpus", args.num_gpus, *length, *args.set]
     for config, run in zip(CONFIGS, runs, strict=True):
         if not args.runs and not (run / "metrics.json").is_file():
-            overrides = [*length, *args.set, "OUTPUT_DIR", run]
-            tool("train_net", "--config-file", config, "--engine", args.engine, *overrides)
+            tool("train_net", "--config-file", config, *flags, "OUTPUT_DIR", run)
     train, gt, images = [data_of(run) for run in runs][1]  # both are runs
     packed, again, scored = out / "submission.zip", out / "submission", out / "metrics"
     given = ["--annotations", gt]
