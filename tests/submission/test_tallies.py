@@ -211,3 +211,13 @@ def test_all_boxes_must_look_the_same_to_be_taken_for_another_form(truth, seed, 
     book = tallied(BoxTally(info), info, records, cuts)
     code = {"corners": "bbox-corners", "shares": "bbox-relative"}.get(form)
     assert book.counts == ({} if odd or code is None else {code: 40})
+
+
+def test_sides_that_would_do_as_corners_are_sides_if_none_reaches_out(truth):
+    """Wide objects at the upper left: either reading fits, so the usual one is believed."""
+    info = read_image_info(truth)
+    record = {"image_id": 3, "category_id": 2, "score": 0.5}
+    inside = [record | {"bbox": [2, 3, 10, 12]}] * 40
+    assert tallied(BoxTally(info), info, inside).counts == {}
+    reaching = [*inside, record | {"bbox": [30, 20, 50, 39]}]
+    assert tallied(BoxTally(info), info, reaching).counts == {"bbox-corners": 41}
