@@ -29,8 +29,21 @@ def state_of_logs():
     return [(x.level, x.propagate, list(x.handlers), list(x.filters)) for x in loggers]
 
 
+@pytest.fixture
+def process(monkeypatch):
+    """``process(n)``: this process is the one of that rank, and nobody else prints the log."""
+
+    def become(rank):
+        monkeypatch.setattr(process_state.comm, "get_rank", lambda: rank)
+        monkeypatch.setattr(logging.getLogger(), "handlers", [])
+
+    return become
+
+
+@pytest.mark.parametrize("rank", [0, 2])
 @pytest.mark.parametrize("error", [None, RuntimeError, UserError, KeyboardInterrupt])
-def test_loggers_are_put_back_however_the_run_ends(tmp_path, error):
+def test_loggers_are_put_back_however_the_run_ends(tmp_path, process, rank, error):
+    process(rank)
     before = state_of_logs()
     with suppress(RuntimeError, UserError, KeyboardInterrupt), run_log(tmp_path):
         assert state_of_logs() != before
@@ -38,7 +51,8 @@ def test_loggers_are_put_back_however_the_run_ends(tmp_path, error):
             raise error("over")
     assert state_of_logs() == before
     logging.getLogger("eql_d2").warning("after the run")
-    assert "after the run" not in (tmp_path / "log.txt").read_text()
+    (log,) = tmp_path.iterdir()
+    assert "after the run" not in log.read_text()
 
 
 def test_a_run_writes_what_all_three_packages_say_once(tmp_path):
@@ -56,15 +70,23 @@ def test_a_run_writes_what_all_three_packages_say_once(tmp_path):
         assert line.endswith(f" {name}] {name} said {number}, ä")
 
 
-def test_other_processes_write_files_of_their_own_and_print_nothing(
-    tmp_path, monkeypatch, caplog, capsys
-):
-    monkeypatch.setattr(process_state.comm, "get_rank", lambda: 2)
-    with caplog.at_level("INFO"), run_log(tmp_path):
-        logging.getLogger("eql_d2").info("from the third")
-    assert [path.name for path in tmp_path.iterdir()] == ["log.txt.rank2"]
-    assert "from the third" in (tmp_path / "log.txt.rank2").read_text()
-    assert caplog.text == capsys.readouterr().out == ""
+@pytest.mark.parametrize(("rank", "name"), [(0, "log.txt"), (2, "log.txt.rank2")])
+def test_each_process_writes_a_file_and_the_first_one_prints(tmp_path, process, capsys, rank, name):
+    process(rank)
+    with run_log(tmp_path):
+        logging.getLogger("eql_d2").info("once")
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert (tmp_path / name).read_text().count("once") == 1
+    assert capsys.readouterr().out.count("once") == (rank == 0)
+
+
+def test_only_the_first_process_hands_on_to_others_that_print(tmp_path, monkeypatch, caplog):
+    for rank in (0, 2):
+        monkeypatch.setattr(process_state.comm, "get_rank", lambda rank=rank: rank)
+        with caplog.at_level("INFO"), run_log(tmp_path):
+            logging.getLogger("eql_d2").info(f"from {rank}")
+    assert "from 0" in caplog.text
+    assert "from 2" not in caplog.text
 
 
 @pytest.mark.parametrize(("error", "shown"), [(UserError, False), (RuntimeError, True)])
@@ -113,5 +135,8 @@ def test_random_numbers_go_on_as_if_nothing_was_drawn():
         inside = draw()
         torch.manual_seed(99)
         np.random.seed(99)
+    with suppress(RuntimeError), random_state_kept():
+        draw()
+        raise RuntimeError("over")
     assert [first, draw()] == expected
     assert inside == expected[1], "inside, the numbers go on too"
