@@ -80,6 +80,8 @@ def random_state_kept() -> Iterator[None]:
     """
     devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
     numpy_state = np.random.get_state()
-    with torch.random.fork_rng(devices):
-        yield
-    np.random.set_state(numpy_state)
+    try:
+        with torch.random.fork_rng(devices):
+            yield
+    finally:
+        np.random.set_state(numpy_state)
