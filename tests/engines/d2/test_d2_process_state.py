@@ -21,11 +21,10 @@ with suppress(MissingPackageError):
 
 pytestmark = pytest.mark.detectron2
 
-LOGGERS = ("eql_d2", "detectron2", "fvcore", TRAINING_LOOP)
-
 
 def state_of_logs():
-    loggers = [logging.getLogger(name) for name in LOGGERS]
+    names = ("eql_d2", "detectron2", "fvcore", TRAINING_LOOP)
+    loggers = [logging.getLogger(name) for name in names]
     return [(x.level, x.propagate, list(x.handlers), list(x.filters)) for x in loggers]
 
 
