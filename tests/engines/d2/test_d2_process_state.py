@@ -21,10 +21,11 @@ with suppress(MissingPackageError):
 
 pytestmark = pytest.mark.detectron2
 
+PACKAGES = ("eql_d2", "detectron2", "fvcore")
+
 
 def state_of_logs():
-    names = ("eql_d2", "detectron2", "fvcore", TRAINING_LOOP)
-    loggers = [logging.getLogger(name) for name in names]
+    loggers = [logging.getLogger(name) for name in (*PACKAGES, TRAINING_LOOP)]
     return [(x.level, x.propagate, list(x.handlers), list(x.filters)) for x in loggers]
 
 
@@ -58,13 +59,13 @@ def test_a_run_writes_what_all_three_packages_say_once(tmp_path):
     folder = tmp_path / "new" / "folder"
     for number in range(2):  # a resumed run goes on in the same file
         with run_log(folder):
-            for name in LOGGERS[:3]:
+            for name in PACKAGES:
                 logging.getLogger(name).info(f"{name} said {number}, ä")
                 logging.getLogger(name).debug("not this")
     lines = (folder / "log.txt").read_text("utf-8").splitlines()
     assert len(lines) == 6
     for line, (number, name) in zip(
-        lines, [(n, name) for n in range(2) for name in LOGGERS[:3]], strict=True
+        lines, [(n, name) for n in range(2) for name in PACKAGES], strict=True
     ):
         assert line.endswith(f" {name}] {name} said {number}, ä")
 
