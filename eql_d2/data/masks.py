@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 MIN_POINTS = 3
+LONGEST_NUMBER = 6  # characters of a run length
 NO_PIXEL = "a run-length encoding without a single pixel"
 
 
@@ -79,7 +80,9 @@ def run_lengths(counts: str | bytes) -> list[int]:
     run on, what is written is the difference to the run before last.
 
     Raises:
-        ValueError: a character outside the alphabet, or a number that is cut off.
+        ValueError: a character outside the alphabet, a number that is cut off, or one of more than
+            6 characters: no run of an image needs it, and pycocotools, which Detectron2 decodes
+            with, takes a seventh for other bits.
     """
     text = counts if isinstance(counts, str) else counts.decode("latin-1")
     runs: list[int] = []
@@ -90,6 +93,8 @@ def run_lengths(counts: str | bytes) -> list[int]:
             raise ValueError(f"its counts contain {character!r}")
         value |= (code & 0x1F) << shift
         shift += 5
+        if shift > LONGEST_NUMBER * 5:
+            raise ValueError(f"its counts have a number of more than {LONGEST_NUMBER} characters")
         if code & 0x20:
             continue
         if code & 0x10:

@@ -151,6 +151,7 @@ def ray_casting(points, x, y):
         ({"size": [6, 10], "counts": "00 00"}, "contain ' '"),
         ({"size": [6, 10], "counts": "ä"}, "contain 'ä'"),
         ({"size": [6, 10], "counts": "o"}, "cut off"),
+        ({"size": [6, 10], "counts": "PPPPPP0L1"}, "more than 6 characters"),
         ({"size": [6, 10], "counts": "0" * 20}, "do not add up"),
         ({"size": [6, 10], "counts": ""}, "do not add up"),
     ],
