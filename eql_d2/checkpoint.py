@@ -7,15 +7,18 @@ that ``torch.load(..., weights_only=True)`` reads it and no foreign code is ever
 
 from __future__ import annotations
 
+import math
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 
 from eql_d2 import __version__
 from eql_d2.errors import UserError
+from eql_d2.finite import largest_norm, nonfinite
 
 if TYPE_CHECKING:
     from eql_d2.categories import CategoryStatistics
@@ -32,6 +35,8 @@ _TYPES: Mapping[str, type] = {
     "config": str,
     "statistics": dict,
 }
+
+_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 def checkpoint_metadata(
@@ -159,6 +164,61 @@ def read_checkpoint_metadata(path: str | Path) -> dict[str, Any]:
         )
     _check_metadata(metadata, file)
     return metadata
+
+
+def check_finite(content: Mapping[str, Any], file: str | Path, *, saving: bool = False) -> None:
+    """Refuse weights, buffers or momentum that hold NaN or infinity.
+
+    A model with such values detects nothing, and whatever is trained from it is NaN too.
+
+    Args:
+        content: tensors by name, at any depth of dictionaries and lists; other values are passed
+            over.
+        file: where they were read, or are to be written.
+        saving: they are to be written: the message then says what is left to resume from.
+
+    Raises:
+        UserError: naming the file, how many values are not finite, and the first tensors.
+    """
+    tensors = _float_tensors(content)
+    if math.isfinite(float(largest_norm(list(tensors.values())))):
+        return
+    problem = nonfinite(tensors)
+    if not problem:
+        return
+    file = Path(file)
+    pointer = file.with_name(LAST_CHECKPOINT)
+    last = pointer.read_text("utf-8", errors="replace").strip() if pointer.is_file() else ""
+    if not saving:
+        raise UserError(
+            f"{file} holds NaN or infinity: {problem}. The run that wrote it had diverged; use an "
+            "earlier checkpoint (to resume from one, write its name into "
+            f"{LAST_CHECKPOINT} of its folder)"
+        )
+    left = f"{last}, which stays the last checkpoint" if last else "none was saved before"
+    raise UserError(
+        f"training diverged: {file} is not saved, as it would hold NaN or infinity: {problem}. "
+        "Lower SOLVER.BASE_LR, lengthen SOLVER.WARMUP_ITERS or set SOLVER.CLIP_GRADIENTS.ENABLED "
+        f"True; then --resume from the last good checkpoint ({left})"
+    )
+
+
+def _float_tensors(content: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Return all dense floating-point tensors in ``content``, by dotted names."""
+    tensors: dict[str, Tensor] = {}
+    seen: set[int] = set()  # a file may hold a container inside itself
+    waiting: list[tuple[str, Any]] = [("", content)]
+    while waiting:
+        name, value = waiting.pop()
+        if isinstance(value, Tensor):
+            if value.dtype in _FLOATS and value.layout == torch.strided and not value.is_meta:
+                tensors[name] = value.detach()
+        elif isinstance(value, (Mapping, list, tuple)) and id(value) not in seen:
+            seen.add(id(value))
+            items = value.items() if isinstance(value, Mapping) else enumerate(value)
+            prefix = f"{name}." if name else ""
+            waiting += [(f"{prefix}{key}", item) for key, item in items][::-1]
+    return tensors
 
 
 def _check_metadata(metadata: Mapping[str, Any], file: Path) -> None:

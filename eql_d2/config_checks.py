@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -45,34 +45,59 @@ def mask_problems(cfg: CfgNode, has_masks: Mapping[str, bool]) -> list[str]:
 def fit_problems(
     cfg: CfgNode,
     test_json: Path,
-    test_ids: Sequence[int],
-    named_ids: Mapping[str, Sequence[int]],
+    test: Mapping[int, str],
+    others: Mapping[str, Mapping[int, str]],
 ) -> list[str]:
-    """Return where class count and category lists disagree.
+    """Return where class count and categories disagree.
 
     Args:
         cfg: configuration tree.
         test_json: the test annotations, for messages.
-        test_ids: their category ids.
-        named_ids: category ids of every other source, by what a user calls it.
+        test: names of their categories by id, as :func:`category_difference` takes them.
+        others: the same of every other source, by what a user calls it.
     """
     problems = []
     num_classes = cfg.MODEL.ROI_HEADS.NUM_CLASSES
-    if num_classes not in (-1, len(test_ids)):
+    if num_classes not in (-1, len(test)):
         problems.append(
-            f"MODEL.ROI_HEADS.NUM_CLASSES is {num_classes} but {test_json} has {len(test_ids)} "
-            f"categories; set it to {len(test_ids)}, or to -1 to take it from the data"
+            f"MODEL.ROI_HEADS.NUM_CLASSES is {num_classes} but {test_json} has {len(test)} "
+            f"categories; set it to {len(test)}, or to -1 to take it from the data"
         )
-    for name, ids in named_ids.items():
-        if tuple(ids) != tuple(test_ids):
-            missing = sorted(set(test_ids) - set(ids))
-            extra = sorted(set(ids) - set(test_ids))
+    for name, categories in others.items():
+        difference = category_difference(categories, test)
+        if difference:
             problems.append(
-                f"{name} has {len(ids)} categories, DATA.TEST_JSON {test_json} has "
-                f"{len(test_ids)}; ids only in the test file: {missing[:5]}, only in the "
-                f"former: {extra[:5]}. Both must list the same categories"
+                f"{name} has {len(categories)} categories, DATA.TEST_JSON {test_json} has "
+                f"{len(test)}, and {difference}. Both must have the same ids and names"
             )
     return problems
+
+
+def category_difference(former: Mapping[int, str], latter: Mapping[int, str]) -> str:
+    """Say where two vocabularies differ: how often, and the first categories; "" where they agree.
+
+    Args:
+        former: category names by dataset id, in ascending order of the ids, which is the order of
+            the classifier's outputs.
+        latter: the same of another source.
+    """
+    differing = [i for i in sorted({*former, *latter}) if former.get(i) != latter.get(i)]
+    if not differing:
+        return ""
+    shown = "; ".join(
+        f"id {i} is {_category(former, i)} in the former, {_category(latter, i)} in the latter"
+        for i in differing[:3]
+    )
+    shifted = list(former.values()) == list(latter.values())
+    names = "; the names agree in order, so the ids seem to be shifted" if shifted else ""
+    return f"{len(differing)} ids differ (first: {shown}){names}"
+
+
+def _category(categories: Mapping[int, str], category_id: int) -> str:
+    if category_id not in categories:
+        return "missing"
+    name = repr(categories[category_id])
+    return name if len(name) <= 60 else f"{name[:57]}..."
 
 
 def _loss_problems(cfg: CfgNode) -> list[str]:
@@ -156,6 +181,11 @@ def _solver_problems(cfg: CfgNode) -> list[str]:
             problems.append(f"SOLVER.{key} must be at least 1, got {solver[key]}")
     if solver.BASE_LR <= 0:
         problems.append(f"SOLVER.BASE_LR must be positive, got {solver.BASE_LR}")
+    if not isinstance(solver.WEIGHT_DECAY_BIAS, (int, float, type(None))):  # None takes any value
+        problems.append(
+            "SOLVER.WEIGHT_DECAY_BIAS must be a number, or None for SOLVER.WEIGHT_DECAY, got "
+            f"{solver.WEIGHT_DECAY_BIAS!r}"
+        )
     steps = list(solver.STEPS)
     if steps != sorted(set(steps)):
         problems.append(f"SOLVER.STEPS must increase, got {steps}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,7 +15,7 @@ def fit_value(value: Any, default: Any) -> Any:
 
     Text is read as a Python literal unless the key holds text. A whole number stands for a float,
     a tuple for a list and the reverse; everything else must have the default's type, and what a
-    list holds must be numbers or text as in the default.
+    list holds must be numbers or text as in the default. Every number must be finite.
 
     Args:
         value: as given in YAML or on the command line.
@@ -25,13 +26,13 @@ def fit_value(value: Any, default: Any) -> Any:
     """
     if isinstance(value, str) and not isinstance(default, str):
         value = _literal(value)
-    if isinstance(default, float) and type(value) is int:
-        return float(value)
     if isinstance(default, (list, tuple)):
-        return _fit_list(value, default)
-    if default is not None and type(value) is not type(default):
+        value = _fit_list(value, default)
+    elif default is not None and type(value) not in _fitting_types(default):
         raise TypeError(f"must be {_describe(default)}, got {value!r}")
-    return value
+    if not all(_is_finite(item) for item in _items([value]) if isinstance(item, (int, float))):
+        raise TypeError(f"must be finite, got {_shown(value)}")
+    return float(value) if isinstance(default, float) else value
 
 
 def _fit_list(value: Any, default: list[Any] | tuple[Any, ...]) -> list[Any] | tuple[Any, ...]:
@@ -53,6 +54,22 @@ def _items(value: Any) -> Iterator[Any]:
             yield from _items(item)
         else:
             yield item
+
+
+def _fitting_types(default: Any) -> tuple[type, ...]:
+    return (float, int) if isinstance(default, float) else (type(default),)
+
+
+def _is_finite(number: float) -> bool:
+    try:
+        return math.isfinite(number)
+    except OverflowError:  # a whole number above all floats
+        return False
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def _literal(text: str) -> Any:

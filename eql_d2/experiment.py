@@ -15,8 +15,14 @@ import torch
 from fvcore.common.config import CfgNode
 
 from eql_d2.categories import CategoryStatistics
+from eql_d2.checkpoint import METADATA_KEY, load_checkpoint, read_checkpoint_metadata
 from eql_d2.config import KEYS, get_value
-from eql_d2.config_checks import config_problems, fit_problems, mask_problems
+from eql_d2.config_checks import (
+    category_difference,
+    config_problems,
+    fit_problems,
+    mask_problems,
+)
 from eql_d2.data import DetectionData, generate_longtail_shapes, load_detection_data
 from eql_d2.errors import ConfigError, DataError
 from eql_d2.evaluation import evaluate
@@ -54,10 +60,18 @@ class Experiment:
     lambda_: float
 
 
-def prepare_experiment(cfg: CfgNode, *, training: bool) -> Experiment:
+def prepare_experiment(
+    cfg: CfgNode, *, training: bool, checkpoint: Path | None = None
+) -> Experiment:
     """Read the data that ``cfg`` names and check that everything fits together.
 
     Generates ``longtail_shapes`` on first use when ``DATA.GENERATE`` asks for it.
+
+    Args:
+        cfg: configuration tree.
+        training: whether training data are needed.
+        checkpoint: what is evaluated or resumed, if anything: its categories must be those of the
+            data.
 
     Raises:
         ConfigError: every problem of the configuration and of its fit to the data, at once.
@@ -76,16 +90,62 @@ def prepare_experiment(cfg: CfgNode, *, training: bool) -> Experiment:
         if training and train.statistics.num_images == 0:
             raise DataError(f"{paths.train_json} annotates no object, so there is nothing to train")
     statistics = _statistics(cfg, train)
-    named_ids = {"MODEL.EQL.STATISTICS": statistics.category_ids}
+    others = {}
+    if cfg.MODEL.EQL.STATISTICS != "train":
+        others["MODEL.EQL.STATISTICS"] = _categories(statistics)
     has_masks = {f"DATA.TEST_JSON {test.json_path}": test.has_masks}
     if train is not None:
-        named_ids[f"DATA.TRAIN_JSON {train.json_path}"] = train.category_ids
+        others[f"DATA.TRAIN_JSON {train.json_path}"] = _categories(train.statistics)
         has_masks[f"DATA.TRAIN_JSON {train.json_path}"] = train.has_masks
-    problems = fit_problems(cfg, test.json_path, test.category_ids, named_ids)
+    if checkpoint is not None:
+        categories = checkpoint_categories(checkpoint)
+        if categories is None:
+            logger.info(
+                f"{checkpoint} does not say which categories it was trained on (eql_d2 did not "
+                f"write it); they are taken to be those of DATA.TEST_JSON {test.json_path}"
+            )
+        else:
+            others[f"checkpoint {checkpoint}"] = categories
+    problems = fit_problems(cfg, test.json_path, _categories(test.statistics), others)
     problems += mask_problems(cfg, has_masks)
     if problems:
         raise ConfigError(problems)
     return Experiment(train, test, statistics, resolve_lambda(cfg, statistics))
+
+
+def checkpoint_categories(path: Path) -> dict[int, str] | None:
+    """Return the names of a checkpoint's categories by dataset id; None where it does not say.
+
+    Files that eql_d2 did not write, such as those of Detectron2's model zoo, do not.
+
+    Raises:
+        UserError: the file cannot be read.
+    """
+    if path.suffix in (".pkl", ".pyth") or METADATA_KEY not in load_checkpoint(path):
+        return None
+    metadata = read_checkpoint_metadata(path)
+    return _categories(CategoryStatistics.from_dict(metadata["statistics"]))
+
+
+def warn_of_other_categories(weights: Path, experiment: Experiment) -> None:
+    """Warn where training begins with a classifier of as many, but other, categories.
+
+    Fine-tuning may well begin with such weights. But they fit by name and shape, so that each
+    output of the classifier and each mask begins as what it was for another category.
+
+    Raises:
+        UserError: the file cannot be read.
+    """
+    before, now = checkpoint_categories(weights), _categories(experiment.statistics)
+    if before is None or len(before) != len(now):  # layers of another size are not loaded silently
+        return
+    difference = category_difference(before, now)
+    if difference:
+        logger.warning(
+            f"MODEL.WEIGHTS {weights} was trained on other categories than the training data has: "
+            f"{difference}. There are {len(now)} of both, so the classifier and the masks of the "
+            "former categories, in ascending order of ids, are where those of the latter begin"
+        )
 
 
 def data_paths(cfg: CfgNode, *, training: bool) -> DataPaths:
@@ -219,6 +279,11 @@ def evaluation_groups(cfg: CfgNode, experiment: Experiment) -> tuple[str, ...] |
     if experiment.test.has_frequency and not changed:
         return None
     return experiment.statistics.groups
+
+
+def _categories(statistics: CategoryStatistics) -> dict[int, str]:
+    """Return category names by dataset id, in contiguous order."""
+    return dict(zip(statistics.category_ids, statistics.names, strict=True))
 
 
 def _below_datasets(path: str) -> Path:

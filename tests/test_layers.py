@@ -25,6 +25,7 @@ ALLOWED = {
     "__init__.py": set(),
     "errors.py": set(),
     "files.py": set(),
+    "finite.py": {"torch"},
     "json_files.py": set(),
     "config.py": {"fvcore", "yaml"},
     "config_values.py": set(),
@@ -68,6 +69,7 @@ EVERYTHING_BELOW = {
     "config_checks",
     "checkpoint",
     "experiment",
+    "finite",
     "command_line",
     "training_log",
 }

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from eql_d2.checkpoint import METADATA_KEY
+from eql_d2.checkpoint import METADATA_KEY, check_finite
 from eql_d2.engines.d2.compat import DetectionCheckpointer
 from eql_d2.errors import UserError
 
@@ -42,11 +43,26 @@ class Checkpointer(DetectionCheckpointer):
         self._strict = strict
 
     def save(self, name: str, **extra: Any) -> None:
-        """Save ``name.pth`` and name it in ``last_checkpoint``."""
+        """Save ``name.pth`` and name it in ``last_checkpoint``.
+
+        Raises:
+            UserError: weights, buffers or momentum are NaN or infinite; nothing is written.
+        """
+        if self.save_dir and self.save_to_disk:
+            states = {key: part.state_dict() for key, part in self.checkpointables.items()}
+            file = Path(self.save_dir) / f"{name}.pth"
+            check_finite({**self.model.state_dict(), **states}, file, saving=True)
         if self._metadata is not None:
             iteration = extra.get("iteration", self._metadata.get("iteration"))
             extra[METADATA_KEY] = {**self._metadata, "iteration": iteration}
         super().save(name, **extra)
+
+    def _load_file(self, filename: str) -> dict[str, Any]:
+        """Read a file, and refuse one that holds NaN or infinity."""
+        content = super()._load_file(filename)
+        self._convert_ndarray_to_tensor(content["model"])
+        check_finite({**content["model"], "trainer": content.get("trainer")}, filename)
+        return content
 
     def _load_model(self, checkpoint: dict[str, Any]) -> Any:
         """Refuse weights of the torchvision engine, whose parameters have other names."""

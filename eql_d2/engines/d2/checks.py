@@ -73,6 +73,25 @@ def checked_weights(cfg: Any, options: TrainOptions) -> str:
     return weights
 
 
+def starting_weights(cfg: Any, options: TrainOptions) -> tuple[Path | None, Path | None]:
+    """Return the file that is evaluated or resumed, and the one that training begins with.
+
+    Args:
+        cfg: the tree with the weights of :func:`checked_weights`.
+        options: the command line.
+
+    Returns:
+        one path, and None for the other; two Nones where training begins at random.
+    """
+    if _resumes(cfg, options):
+        return resolve_checkpoint(cfg.OUTPUT_DIR), None
+    if not cfg.MODEL.WEIGHTS:
+        return None, None
+    address = urlparse(cfg.MODEL.WEIGHTS)._replace(query="").geturl()
+    path = Path(PathManager.get_local_path(address))
+    return (path, None) if options.eval_only else (None, path)
+
+
 def key_problems(cfg: Any) -> list[str]:
     """Return which values this engine would not honour."""
     problems = []

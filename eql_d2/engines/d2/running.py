@@ -9,7 +9,7 @@ from typing import Any
 
 from eql_d2.command_line import TrainOptions
 from eql_d2.config import load_config
-from eql_d2.engines.d2.checks import checked_weights
+from eql_d2.engines.d2.checks import checked_weights, starting_weights
 from eql_d2.engines.d2.compat import collect_env_info, comm, get_cfg
 from eql_d2.engines.d2.evaluator import RESULTS_FILE, join_shards
 from eql_d2.engines.d2.job import Job, prepare_job
@@ -27,6 +27,7 @@ from eql_d2.experiment import (
     finish_evaluation,
     prepare_experiment,
     resolve_device,
+    warn_of_other_categories,
 )
 
 logger = logging.getLogger("eql_d2")
@@ -100,7 +101,10 @@ def _prepare(
     cfg: Any, options: TrainOptions, directory: str, world_size: int
 ) -> tuple[Experiment, Job]:
     training = not options.eval_only
-    experiment = prepare_experiment(cfg, training=training)
+    continued, initial = starting_weights(cfg, options)
+    experiment = prepare_experiment(cfg, training=training, checkpoint=continued)
+    if initial is not None:
+        warn_of_other_categories(initial, experiment)
     job = prepare_job(
         cfg,
         experiment,

@@ -1,4 +1,4 @@
-"""One training step, and the check that stops a run whose losses are no longer numbers."""
+"""One training step, and the checks that stop a run whose losses or gradients are not finite."""
 
 from __future__ import annotations
 
@@ -10,17 +10,20 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
 from eql_d2.engines.d2.compat import TrainerBase, comm
+from eql_d2.engines.d2.parallel import Guarded
 from eql_d2.engines.d2.resuming import load_optimizer
 from eql_d2.errors import UserError
+from eql_d2.finite import gradient_problem, gradients_of, largest_norm
 
 Batch = list[dict[str, Any]]
 
 
 class TrainingDivergedError(UserError):
-    """A loss became infinite or NaN: the settings (mostly the learning rate) do not train."""
+    """A loss or a gradient is infinite or NaN: the settings, mostly the learning rate, are wrong."""
 
 
 class Trainer(TrainerBase):
@@ -49,6 +52,7 @@ class Trainer(TrainerBase):
         """
         super().__init__()
         self.model = model.train()
+        self._detector = _without_wrappers(model)
         self.optimizer = optimizer
         self._data_loader = data_loader
         self._batches: Iterator[Batch] | None = None
@@ -61,8 +65,8 @@ class Trainer(TrainerBase):
         """Load a batch, compute losses and gradients, update.
 
         Raises:
-            TrainingDivergedError: on every process, if a loss of any process is not finite. The
-                model is not updated.
+            TrainingDivergedError: on every process, if a loss of any process or a gradient is not
+                finite. The model is not updated.
         """
         if self._batches is None:
             self._batches = iter(self._data_loader)
@@ -106,27 +110,58 @@ class Trainer(TrainerBase):
     def _record(
         self, losses: Mapping[str, Tensor], fault: str, batch: Batch, data_time: float
     ) -> None:
-        """Log each loss as its mean over processes; raise where one is not finite anywhere."""
-        values = (
-            torch.stack([v.detach().float() for v in losses.values()]).tolist() if losses else []
-        )
-        named = dict(zip(losses, values, strict=True))
+        """Log each loss as its mean over processes; raise where one, or a gradient, is not finite.
+
+        The gradients' norm is read from the device together with the losses.
+        """
+        named: dict[str, float] = {}
+        bad_gradients = ""
+        if losses:
+            gradients = gradients_of(self._detector)
+            scalars = [*losses.values(), largest_norm(list(gradients.values()))]
+            *values, norm = torch.stack([v.detach().float() for v in scalars]).tolist()
+            named = dict(zip(losses, values, strict=True))
+            bad_gradients = gradient_problem(norm, gradients)
         bad = [f"{name} = {value}" for name, value in named.items() if not math.isfinite(value)]
         bad += [fault] if fault else []
-        ids = [image["image_id"] for image in batch] if bad else []
-        gathered = comm.all_gather((named, data_time, bad, ids))
-        if any(bad for _, _, bad, _ in gathered):
-            raise TrainingDivergedError(self._diverged([part[2:] for part in gathered if part[2]]))
+        if bad_gradients and self._scaler_skips_overflow():
+            bad_gradients = ""
+        ids = [image["image_id"] for image in batch] if bad or bad_gradients else []
+        gathered = comm.all_gather((named, data_time, bad, bad_gradients, ids))
+        if any(bad or bad_gradients for _, _, bad, bad_gradients, _ in gathered):
+            raise TrainingDivergedError(self._diverged([part[2:] for part in gathered]))
         means = {name: sum(part[0][name] for part in gathered) / len(gathered) for name in named}
         self.storage.put_scalar("data_time", max(part[1] for part in gathered))
         self.storage.put_scalars(total_loss=sum(means.values()), **means)
 
-    def _diverged(self, parts: list[tuple[list[str], list[Any]]]) -> str:
+    def _scaler_skips_overflow(self) -> bool:
+        """Whether gradients that are not finite come of the loss scale, which is halved for them.
+
+        The scaler leaves out such steps. Below 1 the scale is not what made them overflow: without
+        this limit, it would leave out all steps to the end, and nothing would be trained.
+        """
+        return self._scaler.is_enabled() and self._scaler.get_scale() >= 1
+
+    def _diverged(self, parts: list[tuple[list[str], str, list[Any]]]) -> str:
+        """Return the message for each process's bad losses, bad gradients and image ids.
+
+        A bad loss explains bad gradients, also those of the other processes; these share them.
+        """
         rate = max(group["lr"] for group in self.optimizer.param_groups)
-        where = "; ".join(f"{', '.join(bad)} on images {ids}" for bad, ids in parts)
+        where = "; ".join(f"{', '.join(bad)} on images {ids}" for bad, _, ids in parts if bad)
+        if not where:
+            images = [image for _, _, ids in parts for image in ids]
+            where = f"{next(text for _, text, _ in parts if text)} on images {images}"
         return (
             f"training diverged at iteration {self.iter}: {where}. The learning rate there was "
             f"{rate:.6g}. Lower SOLVER.BASE_LR (in proportion to SOLVER.IMS_PER_BATCH: 0.02 is for "
             "16 images), lengthen SOLVER.WARMUP_ITERS, or clip gradients with "
             "SOLVER.CLIP_GRADIENTS.ENABLED True; then --resume from the last checkpoint"
         )
+
+
+def _without_wrappers(model: nn.Module) -> nn.Module:
+    """Return the detector, whose parameters have the names that checkpoints use."""
+    if isinstance(model, DistributedDataParallel):
+        model = model.module
+    return model.model if isinstance(model, Guarded) else model

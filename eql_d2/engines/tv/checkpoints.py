@@ -12,7 +12,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from eql_d2.checkpoint import LAST_CHECKPOINT, METADATA_KEY, load_checkpoint, resolve_checkpoint
+from eql_d2.checkpoint import (
+    LAST_CHECKPOINT,
+    METADATA_KEY,
+    check_finite,
+    load_checkpoint,
+    resolve_checkpoint,
+)
 from eql_d2.engines.tv.settings import Settings
 from eql_d2.errors import ConfigError, UserError
 
@@ -48,9 +54,12 @@ def save_checkpoint(
     """Write a checkpoint and make it the last one. A kill at any moment leaves a whole one.
 
     The file holds tensors and plain values only: ``torch.load(weights_only=True)`` reads it.
+
+    Raises:
+        UserError: weights, buffers or momentum are NaN or infinite; nothing is written.
     """
     device = next(model.parameters()).device
-    content = {
+    content: dict[str, Any] = {
         "model": model.state_dict(),
         "optimizer": optimizer.state_dict(),
         "iteration": progress.iteration,
@@ -59,6 +68,7 @@ def save_checkpoint(
         "cuda_rng": [torch.cuda.get_rng_state(device)] if device.type == "cuda" else [],
         METADATA_KEY: {**metadata, "iteration": progress.iteration - 1},
     }
+    check_finite({**content["model"], "optimizer": content["optimizer"]}, path, saving=True)
     partial = path.with_name(path.name + ".partial")
     torch.save(content, partial)
     os.replace(partial, path)
@@ -75,7 +85,8 @@ def resume(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> Pr
     decay and resumes wants the new ones.
 
     Raises:
-        UserError: the file is damaged, or is of another model or of weights alone.
+        UserError: the file is damaged, is of another model or of weights alone, or holds NaN or
+            infinity.
     """
     content = load_checkpoint(path)
     missing = {"model", "optimizer", "iteration", "seed", "rng"} - set(content)
@@ -84,6 +95,7 @@ def resume(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> Pr
             f"{path} cannot be resumed: it lacks {', '.join(sorted(missing))}. To start from its "
             "weights, give it as MODEL.WEIGHTS without --resume"
         )
+    check_finite({"optimizer": content["optimizer"]}, path)
     load_model_state(model, content["model"], path)
     wanted = [{k: v for k, v in g.items() if k != "params"} for g in optimizer.param_groups]
     try:
@@ -106,7 +118,8 @@ def load_model_state(model: nn.Module, state: Mapping[str, Tensor], source: Path
     """Load a full state into the model in place.
 
     Raises:
-        UserError: entries are missing, unknown or of another shape; all are counted, some named.
+        UserError: entries are missing, unknown or of another shape, or hold NaN or infinity; all
+            are counted, some named.
     """
     own = model.state_dict()
     problems = [f"lacks {name}" for name in own if name not in state]
@@ -121,6 +134,7 @@ def load_model_state(model: nn.Module, state: Mapping[str, Tensor], source: Path
             f"{source} does not fit the model of this configuration ({len(problems)} differences): "
             f"{'; '.join(problems[:4])}. Use the configuration it was trained with"
         )
+    check_finite(state, source)
     model.load_state_dict(state)
 
 

@@ -43,6 +43,7 @@ from eql_d2.experiment import (
     prepare_experiment,
     resolve_device,
     resolved_config,
+    warn_of_other_categories,
 )
 
 logger = logging.getLogger("eql_d2.engines.tv")
@@ -59,7 +60,10 @@ def run(options: TrainOptions) -> dict[str, float | None]:
     """
     cfg = load_config(options.config_file, options.overrides)
     settings = checked_settings(cfg, options)
-    experiment = prepare_experiment(cfg, training=not options.eval_only)
+    continued, initial = _starting_weights(settings, options)
+    experiment = prepare_experiment(cfg, training=not options.eval_only, checkpoint=continued)
+    if initial is not None:
+        warn_of_other_categories(initial, experiment)
     cfg = resolved_config(cfg, experiment)
     settings = _resolved_settings(settings, cfg)
     output_dir = Path(settings.output_dir)
@@ -67,7 +71,8 @@ def run(options: TrainOptions) -> dict[str, float | None]:
     with _torch_state(settings):
         model = _build(cfg, settings, experiment.statistics)
         if options.eval_only:
-            _load_for_evaluation(model, settings, options)
+            assert continued is not None
+            checkpoints.load_weights(model, continued)
         else:
             _train(model, cfg, settings, experiment, resume=options.resume)
         return _evaluate(model, cfg, settings, experiment)
@@ -187,6 +192,16 @@ def _train(
     logger.info(f"trained in {format_duration(time.monotonic() - started)}")
 
 
+def _starting_weights(settings: Settings, options: TrainOptions) -> tuple[Path | None, Path | None]:
+    """Return the file that is evaluated or resumed, and the one that training begins with."""
+    if options.eval_only:
+        use_last = options.resume or not settings.weights
+        return resolve_checkpoint(settings.output_dir if use_last else settings.weights), None
+    if options.resume and (Path(settings.output_dir) / LAST_CHECKPOINT).is_file():
+        return resolve_checkpoint(settings.output_dir), None
+    return None, resolve_checkpoint(settings.weights) if settings.weights else None
+
+
 def _start(
     model: MaskRcnn, optimizer: torch.optim.Optimizer, settings: Settings, *, resume: bool
 ) -> Progress:
@@ -210,11 +225,6 @@ def _start(
         )
     torch.manual_seed(settings.seed)
     return Progress(0, settings.seed)
-
-
-def _load_for_evaluation(model: MaskRcnn, settings: Settings, options: TrainOptions) -> None:
-    use_last = options.resume or not settings.weights
-    checkpoints.load_weights(model, settings.output_dir if use_last else settings.weights)
 
 
 def _evaluate(

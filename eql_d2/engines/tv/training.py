@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import signal
 import threading
 import time
@@ -23,13 +24,14 @@ from eql_d2.engines.tv.samples import Sample, TrainingImages
 from eql_d2.engines.tv.settings import LoaderSettings, Settings
 from eql_d2.engines.tv.solver import clip_gradients, set_learning_rate
 from eql_d2.errors import DataError, UserError
+from eql_d2.finite import gradient_problem, gradients_of, largest_norm
 from eql_d2.training_log import METRICS_FILE
 
 logger = logging.getLogger("eql_d2.engines.tv")
 
 
 class TrainingDivergedError(UserError, FloatingPointError):
-    """A loss is not finite; the message says where and what usually helps."""
+    """A loss or a gradient is not finite; the message says where and what usually helps."""
 
 
 def training_records(data: DetectionData, settings: Settings) -> list[ImageRecord]:
@@ -109,7 +111,7 @@ def train(
         evaluate: called every ``eval_period`` iterations, but not after the last.
 
     Raises:
-        TrainingDivergedError: a loss is not finite.
+        TrainingDivergedError: a loss or a gradient is not finite.
         KeyboardInterrupt: SIGINT or SIGTERM came; a checkpoint was saved first.
     """
     max_iter = settings.solver.max_iter
@@ -148,8 +150,11 @@ def _iterate(
     data_seconds = time.monotonic() - started
     rate = set_learning_rate(optimizer, settings.solver, iteration)
     losses, statistics = _forward(model, batch, settings, log.is_due(iteration))
-    check_finite(losses, iteration, rate, batch)
-    _update(model, optimizer, losses, settings)
+    optimizer.zero_grad()
+    torch.stack(list(losses.values())).sum().backward()
+    check_finite(losses, gradients_of(model), iteration, rate, batch)
+    clip_gradients(model.parameters(), settings.solver)
+    optimizer.step()
     log.add(iteration, losses, statistics, rate, data_seconds)
 
 
@@ -157,18 +162,6 @@ def _pause_for(evaluate: Callable[[], object], log: TrainingLog) -> None:
     started = time.monotonic()
     evaluate()
     log.pause(time.monotonic() - started)
-
-
-def _update(
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    losses: dict[str, Tensor],
-    settings: Settings,
-) -> None:
-    optimizer.zero_grad()
-    torch.stack(list(losses.values())).sum().backward()
-    clip_gradients(model.parameters(), settings.solver)
-    optimizer.step()
 
 
 def _forward(
@@ -186,24 +179,32 @@ def _forward(
 
 
 def check_finite(
-    losses: dict[str, Tensor], iteration: int, learning_rate: float, batch: list[Sample]
+    losses: dict[str, Tensor],
+    gradients: dict[str, Tensor],
+    iteration: int,
+    learning_rate: float,
+    batch: list[Sample],
 ) -> None:
-    """Stop at the first loss that is infinite or not a number.
+    """Stop, before the model is updated, at the first loss or gradient that is NaN or infinite.
+
+    All are read from the device at once, when the work of the backward pass is under way.
 
     Raises:
-        TrainingDivergedError: naming iteration, loss terms, image ids and learning rate.
+        TrainingDivergedError: naming iteration, loss terms or parameters, image ids and learning
+            rate.
     """
-    values = torch.stack([value.detach() for value in losses.values()])
-    finite = torch.isfinite(values).tolist()
-    if all(finite):
-        return
+    scalars = [*losses.values(), largest_norm(list(gradients.values()))]
+    *values, norm = torch.stack([value.detach().float() for value in scalars]).tolist()
     bad = [
-        f"{name} = {float(losses[name].detach())}"
-        for name, ok in zip(losses, finite, strict=True)
-        if not ok
+        f"{name} = {value}"
+        for name, value in zip(losses, values, strict=True)
+        if not math.isfinite(value)
     ]
+    problem = ", ".join(bad) or gradient_problem(norm, gradients)
+    if not problem:
+        return
     raise TrainingDivergedError(
-        f"training diverged at iteration {iteration + 1}: {', '.join(bad)}; learning rate "
+        f"training diverged at iteration {iteration + 1}: {problem}; learning rate "
         f"{learning_rate:.3g}, image ids {[sample.image_id for sample in batch]}. Lower "
         "SOLVER.BASE_LR, lengthen SOLVER.WARMUP_ITERS or set SOLVER.CLIP_GRADIENTS.ENABLED True, "
         "then go on from the last checkpoint with --resume; if it stops again at the same images, "
