@@ -81,7 +81,8 @@ def category_difference(former: Mapping[int, str], latter: Mapping[int, str]) ->
             the classifier's outputs.
         latter: the same of another source.
     """
-    differing = [i for i in sorted({*former, *latter}) if former.get(i) != latter.get(i)]
+    ids = sorted({*former, *latter})
+    differing = [i for i in ids if former.get(i) != latter.get(i)]
     if not differing:
         return ""
     shown = "; ".join(
@@ -90,7 +91,7 @@ def category_difference(former: Mapping[int, str], latter: Mapping[int, str]) ->
     )
     shifted = list(former.values()) == list(latter.values())
     names = "; the names agree in order, so the ids seem to be shifted" if shifted else ""
-    return f"{len(differing)} ids differ (first: {shown}){names}"
+    return f"{len(differing)} of {len(ids)} ids differ (first: {shown}){names}"
 
 
 def _category(categories: Mapping[int, str], category_id: int) -> str:

@@ -1,6 +1,7 @@
 """Checkpoint metadata: what is stored comes back, and every kind of wrong file is named."""
 
 import importlib
+import math
 import pickle
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import eql_d2
 from eql_d2 import checkpoint
 from eql_d2.checkpoint import (
     METADATA_KEY,
+    check_finite,
     checkpoint_metadata,
     load_checkpoint,
     read_checkpoint_metadata,
@@ -209,3 +211,37 @@ def test_weights_are_mapped_and_equal(tmp_path):
     path = save(tmp_path / "model.pth")
     assert torch.equal(load_checkpoint(path)["model"]["weight"], torch.arange(1000.0))
     assert checkpoint.FORMAT == 1
+
+
+def test_nan_and_infinity_are_refused_at_any_depth(tmp_path):
+    content = {
+        "conv.weight": torch.ones(4),
+        "bn.running_var": torch.ones(3, dtype=torch.float16),
+        "bn.num_batches_tracked": torch.tensor(7),
+        "quantised": torch.zeros(2, dtype=torch.float8_e4m3fn),
+        "sparse": torch.eye(2).to_sparse(),
+        "optimizer": {"state": [{"momentum_buffer": torch.zeros(2, dtype=torch.float64)}]},
+        "lr": math.nan,  # a setting, which its reader checks
+    }
+    content["itself"] = content
+    file = tmp_path / "model_0000009.pth"
+    check_finite(content, file)
+    content["bn.running_var"][1] = -math.inf
+    content["optimizer"]["state"][0]["momentum_buffer"].fill_(math.nan)
+    with pytest.raises(UserError) as caught:
+        check_finite(content, file)
+    assert str(caught.value) == (
+        f"{file} holds NaN or infinity: 3 of 9 values in 2 of 3 tensors (first: bn.running_var, 1 "
+        "of 3; optimizer.state.0.momentum_buffer, 2 of 2). The run that wrote it had diverged; use "
+        "an earlier checkpoint (to resume from one, write its name into last_checkpoint of its "
+        "folder)"
+    )
+
+
+def test_what_is_not_saved_leaves_the_last_checkpoint_to_resume_from(tmp_path):
+    content, file = {"weight": torch.tensor([math.inf])}, tmp_path / "model_final.pth"
+    with pytest.raises(UserError, match=r"BASE_LR.*the last good checkpoint \(none was saved"):
+        check_finite(content, file, saving=True)
+    (tmp_path / "last_checkpoint").write_text("model_0000009.pth")
+    with pytest.raises(UserError, match=r"not saved.*: 1 of 1 .*\(model_0000009\.pth, which stays"):
+        check_finite(content, file, saving=True)

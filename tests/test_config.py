@@ -168,3 +168,28 @@ def test_the_tree_survives_a_round_trip_through_its_dump(write_yaml):
     cfg = load_config(write_yaml("a.yaml", "{}"), ["SOLVER.STEPS", "[3]"])
     again = load_config(write_yaml("dumped.yaml", cfg.dump()))
     assert json.dumps(again, sort_keys=True) == json.dumps(cfg, sort_keys=True)
+
+
+def test_numbers_that_are_not_finite_are_named_with_their_file(write_yaml):
+    path = write_yaml(
+        "nan.yaml",
+        "SOLVER: {BASE_LR: .nan, GAMMA: -.inf, WEIGHT_DECAY_BIAS: 1.0e+400}\n"
+        "MODEL: {PIXEL_STD: [1.0, 1e400, 1.0]}\n",
+    )
+    with pytest.raises(ConfigError) as caught:
+        load_config(path, ["SOLVER.MOMENTUM", "1e999", "SOLVER.BASE_LR=nan"])
+    assert caught.value.problems == [
+        f"{path}: SOLVER.BASE_LR must be finite, got nan",
+        f"{path}: SOLVER.GAMMA must be finite, got -inf",
+        f"{path}: SOLVER.WEIGHT_DECAY_BIAS must be finite, got inf",
+        f"{path}: MODEL.PIXEL_STD must hold numbers, as in [1.0, 1.0, 1.0]; got '1e400'",
+        "command line: SOLVER.MOMENTUM must be finite, got inf",
+        "command line: SOLVER.BASE_LR must be a number (default 0.001), got 'nan'",
+    ]
+
+
+def test_no_default_needs_to_be_infinite():
+    assert [v for v in changed_keys(detectron2_defaults(), CfgNode()).values() if v != v] == []
+    text = detectron2_defaults().dump()
+    assert ".inf" not in text
+    assert ".nan" not in text

@@ -4,9 +4,16 @@ import pytest
 import torch
 
 from eql_d2.config import add_eql_config, detectron2_defaults
-from eql_d2.config_checks import config_problems, fit_problems, mask_problems
+from eql_d2.config_checks import (
+    category_difference,
+    config_problems,
+    fit_problems,
+    mask_problems,
+)
 from eql_d2.errors import ConfigError
 from eql_d2.losses import THRESHOLD_FUNCTIONS, threshold
+
+CATEGORIES = {1: "cat", 5: "dog", 9: "bird"}
 
 
 @pytest.fixture
@@ -40,6 +47,7 @@ def test_a_sound_configuration_has_no_problems(cfg):
         ("SOLVER.IMS_PER_BATCH", 0, "SOLVER.IMS_PER_BATCH"),
         ("SOLVER.BASE_LR", 0.0, "SOLVER.BASE_LR must be positive"),
         ("SOLVER.STEPS", [20, 10], "must increase"),
+        ("SOLVER.WEIGHT_DECAY_BIAS", "nan", "must be a number, or None"),
         ("DATALOADER.SAMPLER_TRAIN", "RepeatFactorTrainingSampler", "above 0 (LVIS: 0.001)"),
         ("DATALOADER.NUM_WORKERS", -1, "NUM_WORKERS must be 0 or more"),
         ("MODEL.EQL.LOG_PERIOD", 0, "LOG_PERIOD must be at least 1"),
@@ -117,7 +125,7 @@ def test_problems_of_different_parts_come_together(cfg):
 @pytest.mark.parametrize("num_classes", [2, 4, 80, 1230])
 def test_a_wrong_class_count_names_both_numbers_and_the_key(cfg, num_classes):
     cfg.MODEL.ROI_HEADS.NUM_CLASSES = num_classes
-    (problem,) = fit_problems(cfg, "test.json", [1, 5, 9], {})
+    (problem,) = fit_problems(cfg, "test.json", CATEGORIES, {})
     assert f"NUM_CLASSES is {num_classes}" in problem
     assert "has 3 categories" in problem
 
@@ -125,14 +133,38 @@ def test_a_wrong_class_count_names_both_numbers_and_the_key(cfg, num_classes):
 @pytest.mark.parametrize("num_classes", [-1, 3])
 def test_the_right_class_count_and_minus_one_are_accepted(cfg, num_classes):
     cfg.MODEL.ROI_HEADS.NUM_CLASSES = num_classes
-    assert fit_problems(cfg, "test.json", [1, 5, 9], {"train": (1, 5, 9)}) == []
+    assert fit_problems(cfg, "test.json", CATEGORIES, {"train": dict(CATEGORIES)}) == []
 
 
 def test_category_lists_that_differ_are_named_with_examples(cfg):
-    (problem,) = fit_problems(cfg, "test.json", [1, 5, 9], {"MODEL.EQL.STATISTICS": [1, 5, 10, 11]})
-    assert "MODEL.EQL.STATISTICS has 4 categories" in problem
-    assert "[9]" in problem
-    assert "[10, 11]" in problem
+    others = {"MODEL.EQL.STATISTICS": {1: "cat", 5: "dog", 10: "bird", 11: "cow"}}
+    (problem,) = fit_problems(cfg, "test.json", CATEGORIES, others)
+    assert problem == (
+        "MODEL.EQL.STATISTICS has 4 categories, DATA.TEST_JSON test.json has 3, and 3 of 5 ids "
+        "differ (first: id 9 is missing in the former, 'bird' in the latter; id 10 is 'bird' in "
+        "the former, missing in the latter; id 11 is 'cow' in the former, missing in the latter). Both "
+        "must have the same ids and names"
+    )
+
+
+def test_names_are_compared_and_the_first_that_differ_are_named():
+    assert category_difference(CATEGORIES, dict(CATEGORIES)) == ""
+    other = {1: "cat", 5: "Dog", 9: "bird"}
+    assert category_difference(CATEGORIES, other) == (
+        "1 of 3 ids differ (first: id 5 is 'dog' in the former, 'Dog' in the latter)"
+    )
+    many = {i: f"c{i}" for i in range(1000)}
+    text = category_difference(many, {i: f"other{i}" for i in many})
+    assert "1000 of 1000 ids differ" in text
+    assert "'other2'" in text
+    assert "'other3'" not in text
+    assert len(category_difference({1: "x" * 10**6}, {1: "\x1b[31m"})) < 300
+    assert "\x1b" not in category_difference({1: "a"}, {1: "\x1b[31m"})
+
+
+def test_shifted_ids_are_recognised():
+    shifted = {i + 1: name for i, name in CATEGORIES.items()}
+    assert "the ids seem to be shifted" in category_difference(CATEGORIES, shifted)
 
 
 def test_masks_are_needed_only_where_they_are_trained(cfg):

@@ -1,5 +1,6 @@
 """From configuration to data, statistics, lambda and loss; and from results to metrics."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -7,9 +8,12 @@ import pytest
 import torch
 from PIL import Image
 
+from eql_d2.categories import CategoryStatistics
+from eql_d2.checkpoint import METADATA_KEY, checkpoint_metadata
 from eql_d2.config import add_eql_config, detectron2_defaults, load_config
 from eql_d2.errors import ConfigError, DataError
 from eql_d2.experiment import (
+    checkpoint_categories,
     data_paths,
     evaluation_groups,
     finish_evaluation,
@@ -17,6 +21,7 @@ from eql_d2.experiment import (
     prepare_experiment,
     resolve_device,
     resolved_config,
+    warn_of_other_categories,
 )
 from eql_d2.losses import EqualizationLoss, SigmoidCrossEntropyLoss
 
@@ -171,13 +176,94 @@ def test_category_lists_and_class_counts_must_agree(cfg, tmp_path):
     with pytest.raises(ConfigError) as caught:
         prepare_experiment(cfg, training=True)
     assert "NUM_CLASSES is 80" in str(caught.value)
-    assert "[90]" in str(caught.value)
+    assert "id 90 is 'category 90' in the former, missing in the latter" in str(caught.value)
 
 
 def test_a_table_of_another_data_set_is_refused(cfg):
     cfg.MODEL.EQL.STATISTICS = "lvis_v1"
     with pytest.raises(ConfigError, match=r"MODEL\.EQL\.STATISTICS has 1203 categories"):
         prepare_experiment(cfg, training=True)
+
+
+@pytest.mark.parametrize("kind", ["names", "ids"])
+def test_training_and_test_files_must_have_the_same_categories(cfg, tmp_path, kind):
+    path = annotation_file(tmp_path / "test.json", ids=IDS if kind == "names" else (8, 3, 91))
+    document = json.loads(path.read_text())
+    for category in document["categories"]:
+        old = category["id"] - (kind == "ids")
+        category["name"] = f"category {old}" if kind == "ids" or old != 7 else "renamed"
+    path.write_text(json.dumps(document))
+    cfg.DATA.TEST_JSON = str(path)
+    with pytest.raises(ConfigError) as caught:
+        prepare_experiment(cfg, training=True)
+    (problem,) = caught.value.problems
+    assert f"DATA.TRAIN_JSON {tmp_path / 'train.json'} has 3 categories" in problem
+    if kind == "names":
+        assert "id 7 is 'category 7' in the former, 'renamed' in the latter" in problem
+    else:
+        assert "id 2 is 'category 2' in the former, missing in the latter" in problem
+        assert "shifted" in problem
+
+
+@pytest.mark.parametrize("table", ["lvis_v0.5", "lvis_v1"])
+def test_a_bundled_table_has_the_categories_of_its_data_set(cfg, tmp_path, table):
+    """The tables were made of LVIS's own files, whose names they keep."""
+    statistics = CategoryStatistics.from_table(table)
+    path = annotation_file(tmp_path / "val.json", ids=statistics.category_ids[:3])
+    document = json.loads(path.read_text())
+    pairs = zip(statistics.category_ids, statistics.names, strict=True)
+    document["categories"] = [{"id": i, "name": name} for i, name in pairs]
+    path.write_text(json.dumps(document))
+    cfg.DATA.TRAIN_JSON = cfg.DATA.TEST_JSON = str(path)
+    cfg.MODEL.EQL.STATISTICS = table
+    assert prepare_experiment(cfg, training=True).statistics == statistics
+    document["categories"][900]["name"] += "!"
+    path.write_text(json.dumps(document))
+    with pytest.raises(ConfigError, match=r"STATISTICS has .* 1 of \d+ ids differ .*!' in"):
+        prepare_experiment(cfg, training=True)
+
+
+def checkpoint_of(path, statistics):
+    metadata = checkpoint_metadata("", statistics, "torchvision")
+    torch.save({"model": {"weight": torch.zeros(1)}, METADATA_KEY: metadata}, path)
+    return path
+
+
+def test_a_checkpoint_must_have_the_categories_of_the_data(cfg, tmp_path, caplog):
+    experiment = prepare_experiment(cfg, training=True)
+    same = checkpoint_of(tmp_path / "same.pth", experiment.statistics)
+    assert checkpoint_categories(same) == {2: "category 2", 7: "category 7", 90: "category 90"}
+    prepare_experiment(cfg, training=False, checkpoint=same)
+    renamed = dataclasses.replace(experiment.statistics, names=("category 2", "b", "category 90"))
+    other = checkpoint_of(tmp_path / "other.pth", renamed)
+    with pytest.raises(ConfigError) as caught:
+        prepare_experiment(cfg, training=False, checkpoint=other)
+    (problem,) = caught.value.problems
+    assert problem.startswith(f"checkpoint {other} has 3 categories, DATA.TEST_JSON ")
+    assert "id 7 is 'b' in the former, 'category 7' in the latter" in problem
+    for name in ("zoo.pkl", "released.pth"):
+        torch.save({"model": {}}, tmp_path / name)
+        with caplog.at_level("INFO", logger="eql_d2"):
+            prepare_experiment(cfg, training=False, checkpoint=tmp_path / name)
+        assert f"{tmp_path / name} does not say which categories" in caplog.text
+
+
+def test_fine_tuning_warns_where_outputs_mean_other_categories(cfg, tmp_path, caplog):
+    experiment = prepare_experiment(cfg, training=True)
+    same = checkpoint_of(tmp_path / "same.pth", experiment.statistics)
+    fewer = CategoryStatistics.from_counts(
+        names=["x"], category_ids=[1], image_count=[1], instance_count=[1], num_images=1
+    )
+    fewer = checkpoint_of(tmp_path / "fewer.pth", fewer)
+    torch.save({}, tmp_path / "foreign.pth")
+    with caplog.at_level("WARNING", logger="eql_d2"):
+        for weights in (same, fewer, tmp_path / "foreign.pth"):
+            warn_of_other_categories(weights, experiment)
+        assert caplog.text == ""
+        renamed = dataclasses.replace(experiment.statistics, names=("a", "b", "c"))
+        warn_of_other_categories(checkpoint_of(tmp_path / "other.pth", renamed), experiment)
+    assert "other.pth was trained on other categories" in caplog.text
+    assert "id 2 is 'a' in the former, 'category 2' in the latter" in caplog.text
 
 
 def test_training_without_a_single_object_is_refused(cfg, tmp_path):

@@ -23,7 +23,7 @@ Batch = list[dict[str, Any]]
 
 
 class TrainingDivergedError(UserError):
-    """A loss or a gradient is infinite or NaN: the settings, mostly the learning rate, are wrong."""
+    """A loss or a gradient is not finite: the settings (mostly the learning rate) do not train."""
 
 
 class Trainer(TrainerBase):

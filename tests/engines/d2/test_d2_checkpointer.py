@@ -1,5 +1,6 @@
 """Which weights are refused for testing, because a part of the model would stay random."""
 
+import pickle
 from contextlib import suppress
 
 import pytest
@@ -12,6 +13,8 @@ with suppress(MissingPackageError):
     from eql_d2.engines.d2.compat import build_model
 
 pytestmark = pytest.mark.detectron2
+
+NAME = "proposal_generator.rpn_head.conv.bias"
 
 
 @pytest.fixture
@@ -43,3 +46,43 @@ def test_a_deeper_model_than_the_weights_is_refused(save_without, part):
 def test_counts_that_no_test_reads_may_be_missing(save_without):
     model, path = save_without("num_batches_tracked")
     Checkpointer(model, strict=True).load(path)
+
+
+@pytest.mark.parametrize("poison", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_refused(tiny_model, tmp_path, poison):
+    path = str(tmp_path / "weights.pth")
+    weights = tiny_model.state_dict()
+    weights[NAME] = torch.full_like(weights[NAME], poison)
+    torch.save({"model": weights}, path)
+    wanted = rf"{path} holds NaN or infinity: 32 of .*first: {NAME}, 32 of 32"
+    for strict in (True, False):
+        with pytest.raises(UserError, match=wanted):
+            Checkpointer(tiny_model, strict=strict).load(path)
+    assert torch.isfinite(tiny_model.state_dict()[NAME]).all()
+    arrays = {name: value.numpy() for name, value in weights.items()}
+    path = str(tmp_path / "zoo.pkl")
+    with open(path, "wb") as file:
+        pickle.dump({"model": arrays, "__author__": "a zoo"}, file)
+    with pytest.raises(UserError, match=wanted.replace("weights", "zoo")):
+        Checkpointer(tiny_model).load(path)
+
+
+def test_momentum_that_is_not_finite_is_refused(tiny_model, tmp_path):
+    optimizer = {"state": {0: {"momentum_buffer": torch.tensor([float("nan")])}}}
+    content = {"model": tiny_model.state_dict(), "trainer": {"optimizer": optimizer}}
+    torch.save(content, tmp_path / "weights.pth")
+    with pytest.raises(UserError, match=r"trainer\.optimizer\.state\.0\.momentum_buffer, 1 of 1"):
+        Checkpointer(tiny_model).load(str(tmp_path / "weights.pth"))
+
+
+def test_what_is_not_finite_is_not_saved(tiny_model, tmp_path):
+    checkpointer = Checkpointer(tiny_model, str(tmp_path))
+    checkpointer.save("good")
+    files = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    with torch.no_grad():
+        tiny_model.get_parameter(NAME)[0] = float("nan")
+    for name in ("good", "bad"):
+        with pytest.raises(UserError, match=rf"{name}\.pth is not saved.*\(good\.pth, which stays"):
+            checkpointer.save(name)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == files
+    Checkpointer(tiny_model, str(tmp_path), save_to_disk=False).save("elsewhere")

@@ -7,12 +7,14 @@ import pytest
 import torch
 from torch import nn
 
+from eql_d2.command_line import TrainOptions
 from eql_d2.errors import MissingPackageError, UserError
 
 with suppress(MissingPackageError):
     from eql_d2.engines.d2 import trainer as trainer_module
-    from eql_d2.engines.d2.compat import HookBase
-    from eql_d2.engines.d2.parallel import Guarded
+    from eql_d2.engines.d2.compat import HookBase, comm
+    from eql_d2.engines.d2.launch import Processes, launch, processes_from_options
+    from eql_d2.engines.d2.parallel import Guarded, parallel_model
     from eql_d2.engines.d2.trainer import Trainer, TrainingDivergedError
 
 pytestmark = pytest.mark.detectron2
@@ -149,3 +151,86 @@ def test_mixed_precision_can_be_switched_on_when_resuming(monkeypatch):
     grown = {**scaler.state_dict(), "scale": 4.0}
     trainer.load_state_dict({**state, "scaler": grown})
     assert scaler.get_scale() == 4.0, "the scale of a run that did scale was not taken up"
+
+
+def poison_gradient(model, value, from_iteration=0):
+    """Make the gradient of a model's weight ``value`` from an iteration on; losses stay finite."""
+    calls = []
+
+    def hook(gradient):
+        calls.append(gradient)
+        return gradient * value if len(calls) > from_iteration else gradient
+
+    model.weight.register_hook(hook)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_gradients_that_are_not_finite_stop_before_the_update(value):
+    model = Line()
+    poison_gradient(model, value, from_iteration=1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.25, momentum=0.9)
+    batches = [[{"image_id": 10 * i, "x": 1.0}] for i in range(3)]
+    trainer = Trainer(Guarded(model), batches, optimizer)
+    with pytest.raises(TrainingDivergedError) as caught:
+        trainer.train(0, 3)
+    assert str(caught.value).startswith(
+        "training diverged at iteration 1: all losses are finite, but the gradients are NaN or "
+        "infinite: 1 of 1 values in 1 of 1 tensors (first: weight, 1 of 1) on images [10]. The "
+        "learning rate there was 0.25. Lower SOLVER.BASE_LR"
+    )
+    assert model.weight.item() == 1.0 - 0.25 * 2.5, "the model was updated"
+    momentum = trainer.state_dict()["optimizer"]["state"][0]["momentum_buffer"]
+    assert momentum.item() == 2.5
+
+
+def test_gradients_whose_norm_overflows_are_trained_on():
+    model = Line()
+    poison_gradient(model, 1e25)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-25)
+    Trainer(Guarded(model), [[{"image_id": 0, "x": 1.0}]], optimizer).train(0, 1)
+    assert model.weight.item() == pytest.approx(1 - 2.5)
+
+
+def test_a_bad_loss_alone_is_blamed_for_the_gradients_it_makes():
+    with pytest.raises(TrainingDivergedError) as caught:
+        train([(0, [math.inf])])
+    assert "loss_cls = inf on images [0]" in str(caught.value)
+    assert "gradients are" not in str(caught.value)
+
+
+def test_steps_that_a_loss_scale_overflows_are_left_out_until_the_scale_is_not_why(monkeypatch):
+    model = Line()
+    poison_gradient(model, math.inf)
+    batches = [[{"image_id": i, "x": 1.0}] for i in range(9)]
+    trainer = Trainer(Guarded(model), batches, torch.optim.SGD(model.parameters(), lr=0.1))
+    scaler = torch.amp.GradScaler("cpu", init_scale=4.0)
+    monkeypatch.setattr(trainer, "_scaler", scaler)
+    with pytest.raises(TrainingDivergedError, match="iteration 3: all losses are finite, but the"):
+        trainer.train(0, 9)
+    assert scaler.get_scale() == 0.5, "4, 2 and 1 were tried"
+    assert model.weight.item() == 1.0
+
+
+def train_with_a_bad_gradient_in_one_process(folder):
+    """Worker: the second process's gradient is NaN; averaging gives it to the first."""
+    rank = comm.get_rank()
+    model = Line()
+    poison_gradient(model, math.nan if rank else 1.0, from_iteration=1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.25)
+    batches = [[{"image_id": 10 * i + rank, "x": 1.0}] for i in range(3)]
+    trainer = Trainer(parallel_model(Guarded(model)), batches, optimizer)
+    try:
+        trainer.train(0, 3)
+    except TrainingDivergedError as error:
+        (folder / f"{rank}.txt").write_text(f"{model.weight.item()} {error}")
+    comm.synchronize()
+
+
+def test_all_processes_stop_together_and_name_all_images(tmp_path):
+    url = processes_from_options(TrainOptions("c.yaml", num_gpus=2)).url
+    processes = Processes(2, 1, 0, url)
+    launch(train_with_a_bad_gradient_in_one_process, processes, "cpu", (tmp_path,))
+    first, second = ((tmp_path / f"{rank}.txt").read_text() for rank in range(2))
+    assert first == second
+    assert first.startswith("0.375 training diverged at iteration 1: all losses are finite, but ")
+    assert "(first: weight, 1 of 1) on images [10, 11]" in first
