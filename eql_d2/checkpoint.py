@@ -191,9 +191,9 @@ def check_finite(content: Mapping[str, Any], file: str | Path, *, saving: bool =
     last = pointer.read_text("utf-8", errors="replace").strip() if pointer.is_file() else ""
     if not saving:
         raise UserError(
-            f"{file} holds NaN or infinity: {problem}. The run that wrote it had diverged; use an "
-            "earlier checkpoint (to resume from one, write its name into "
-            f"{LAST_CHECKPOINT} of its folder)"
+            f"{file} holds NaN or infinity: {problem}. Such a model detects nothing; use an "
+            "earlier checkpoint of its run (to resume from that, write its name into "
+            f"{LAST_CHECKPOINT} of the same folder)"
         )
     left = f"{last}, which stays the last checkpoint" if last else "none was saved before"
     raise UserError(

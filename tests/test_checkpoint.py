@@ -232,9 +232,9 @@ def test_nan_and_infinity_are_refused_at_any_depth(tmp_path):
         check_finite(content, file)
     assert str(caught.value) == (
         f"{file} holds NaN or infinity: 3 of 9 values in 2 of 3 tensors (first: bn.running_var, 1 "
-        "of 3; optimizer.state.0.momentum_buffer, 2 of 2). The run that wrote it had diverged; use "
-        "an earlier checkpoint (to resume from one, write its name into last_checkpoint of its "
-        "folder)"
+        "of 3; optimizer.state.0.momentum_buffer, 2 of 2). Such a model detects nothing; use an "
+        "earlier checkpoint of its run (to resume from that, write its name into last_checkpoint "
+        "of the same folder)"
     )
 
 

@@ -142,8 +142,8 @@ def test_category_lists_that_differ_are_named_with_examples(cfg):
     assert problem == (
         "MODEL.EQL.STATISTICS has 4 categories, DATA.TEST_JSON test.json has 3, and 3 of 5 ids "
         "differ (first: id 9 is missing in the former, 'bird' in the latter; id 10 is 'bird' in "
-        "the former, missing in the latter; id 11 is 'cow' in the former, missing in the latter). Both "
-        "must have the same ids and names"
+        "the former, missing in the latter; id 11 is 'cow' in the former, missing in the latter). "
+        "Both must have the same ids and names"
     )
 
 

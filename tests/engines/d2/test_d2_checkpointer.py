@@ -54,16 +54,16 @@ def test_weights_that_are_not_finite_are_refused(tiny_model, tmp_path, poison):
     weights = tiny_model.state_dict()
     weights[NAME] = torch.full_like(weights[NAME], poison)
     torch.save({"model": weights}, path)
-    wanted = rf"{path} holds NaN or infinity: 32 of .*first: {NAME}, 32 of 32"
+    wanted = rf"holds NaN or infinity: 32 of .*first: {NAME}, 32 of 32"
     for strict in (True, False):
-        with pytest.raises(UserError, match=wanted):
+        with pytest.raises(UserError, match=f"{path} {wanted}"):
             Checkpointer(tiny_model, strict=strict).load(path)
     assert torch.isfinite(tiny_model.state_dict()[NAME]).all()
     arrays = {name: value.numpy() for name, value in weights.items()}
     path = str(tmp_path / "zoo.pkl")
     with open(path, "wb") as file:
         pickle.dump({"model": arrays, "__author__": "a zoo"}, file)
-    with pytest.raises(UserError, match=wanted.replace("weights", "zoo")):
+    with pytest.raises(UserError, match=f"{path} {wanted}"):
         Checkpointer(tiny_model).load(path)
 
 

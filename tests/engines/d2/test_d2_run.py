@@ -15,8 +15,9 @@ from eql_d2.checkpoint import METADATA_KEY, read_checkpoint_metadata
 from eql_d2.errors import ConfigError, DataError, MissingPackageError, UserError
 
 with suppress(MissingPackageError):
-    from eql_d2.engines.d2 import load_predictor, run
+    from eql_d2.engines.d2 import load_predictor, run, running
     from eql_d2.engines.d2.compat import PathManager
+    from eql_d2.engines.d2.trainer import Trainer
 
 pytestmark = pytest.mark.detectron2
 
@@ -212,3 +213,143 @@ def test_one_process_and_two_train_the_same_model(options, tmp_path):
         assert left["lr"] == right["lr"]
     assert "bbox/AP" in two[1]
     assert "bbox/AP" not in one[1]
+
+
+def own_data(tiny_config, folder, change_train=None, change_test=None):
+    """Overrides that name the generated data as one's own, with categories that were changed."""
+    shapes = tiny_config.parent / "shapes"
+    overrides = ["DATA.GENERATE", ""]
+    for part, change in (("train", change_train), ("test", change_test)):
+        document = json.loads((shapes / f"{part}.json").read_text())
+        old = sorted((c["id"], c["name"]) for c in document["categories"])
+        new = change(old) if change else old
+        ids = {i: j for (i, _), (j, _) in zip(old, new, strict=True)}
+        document["categories"] = [{"id": i, "name": name} for i, name in new]
+        for annotation in document["annotations"]:
+            annotation["category_id"] = ids[annotation["category_id"]]
+        for image in document["images"]:  # lists of ids, which are not followed
+            for key in ("neg_category_ids", "not_exhaustive_category_ids"):
+                image.pop(key, None)
+        path = folder / f"own_{part}.json"
+        path.write_text(json.dumps(document))
+        overrides += [f"DATA.{part.upper()}_JSON", path]
+        overrides += [f"DATA.{part.upper()}_IMAGES", shapes / part]
+    return overrides
+
+
+OTHER_CATEGORIES = {
+    "renamed": (lambda c: [(c[0][0], "cat"), *c[1:]], "in the former, 'cat' in the latter"),
+    "shifted": (lambda c: [(i + 1, name) for i, name in c], "the ids seem to be shifted"),
+    "exchanged": (
+        lambda c: [(c[0][0], c[1][1]), (c[1][0], c[0][1]), *c[2:]],
+        "2 of 6 ids differ",
+    ),
+}
+
+
+@pytest.fixture
+def finished(trained, tmp_path):
+    """Folder with the last checkpoint of a run, as files that may be changed."""
+    folder, _ = trained
+    for name in ("model_final.pth", "last_checkpoint"):
+        shutil.copy(folder / name, tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def no_processes(monkeypatch):
+    def work(*_args):
+        raise AssertionError("processes were started")
+
+    monkeypatch.setattr(running, "launch", work)
+
+
+@pytest.mark.parametrize("kind", OTHER_CATEGORIES)
+@pytest.mark.usefixtures("no_processes")
+def test_a_checkpoint_of_other_categories_is_neither_scored_nor_resumed(
+    finished, options, tiny_config, tmp_path, kind
+):
+    change, said = OTHER_CATEGORIES[kind]
+    data = own_data(tiny_config, tmp_path, change, change)
+    file = finished / "model_final.pth"
+    for fields in ({"eval_only": True}, {"resume": True}):
+        with pytest.raises(ConfigError) as caught:
+            run(options(finished, *data, "SOLVER.MAX_ITER", 6, **fields))
+        (problem,) = caught.value.problems
+        assert problem.startswith(f"checkpoint {file} has 6 categories, DATA.TEST_JSON ")
+        assert said in problem
+    with pytest.raises(ConfigError, match=f"checkpoint {file} has 6 categories"):
+        run(options(tmp_path / "b", *data, "MODEL.WEIGHTS", file, eval_only=True))
+
+
+@pytest.mark.parametrize("kind", ["renamed", "shifted"])
+@pytest.mark.usefixtures("no_processes")
+def test_training_and_test_files_of_other_categories_are_refused(
+    options, tiny_config, tmp_path, kind
+):
+    change, said = OTHER_CATEGORIES[kind]
+    data = own_data(tiny_config, tmp_path, change_test=change)
+    with pytest.raises(ConfigError, match=r"DATA\.TRAIN_JSON .* has 6 categories") as caught:
+        run(options(tmp_path / "out", *data))
+    assert said in str(caught.value)
+
+
+def test_fine_tuning_on_other_categories_says_what_the_weights_were(
+    finished, options, tiny_config, tmp_path, caplog, monkeypatch
+):
+    change, said = OTHER_CATEGORIES["renamed"]
+    monkeypatch.setattr(running, "launch", lambda *_: None)
+    monkeypatch.setattr(running, "_finish", lambda *_: {})
+    weights = ("MODEL.WEIGHTS", finished / "model_final.pth")
+    with caplog.at_level("WARNING", logger="eql_d2"):
+        run(options(tmp_path / "same", *own_data(tiny_config, tmp_path), *weights))
+        assert "other categories" not in caplog.text
+        run(options(tmp_path / "b", *own_data(tiny_config, tmp_path, change, change), *weights))
+    assert f"{finished / 'model_final.pth'} was trained on other categories" in caplog.text
+    assert said in caplog.text
+
+
+def test_weights_without_categories_are_evaluated_and_this_is_said(
+    finished, options, tmp_path, caplog, trained
+):
+    content = torch.load(finished / "model_final.pth", weights_only=True)
+    torch.save({"model": content["model"]}, tmp_path / "released.pth")
+    weights = ("MODEL.WEIGHTS", tmp_path / "released.pth")
+    with caplog.at_level("INFO", logger="eql_d2"):
+        assert run(options(tmp_path / "b", *weights, eval_only=True)) == trained[1]
+    assert f"{tmp_path / 'released.pth'} does not say which categories" in caplog.text
+
+
+@pytest.mark.parametrize("fields", [{"eval_only": True}, {"resume": True}, {}])
+def test_weights_that_are_not_finite_end_a_run(finished, options, tmp_path, fields):
+    file = finished / "model_final.pth"
+    content = torch.load(file, weights_only=True)
+    content["model"]["roi_heads.box_predictor.cls_score.weight"][0, 0] = float("nan")
+    torch.save(content, file)
+    before = file.read_bytes()
+    wanted = rf"{file} holds NaN or infinity: 1 of .*first: roi_heads\.box_predictor\.cls_score"
+    folder = finished if fields else tmp_path / "new"
+    with pytest.raises(UserError, match=wanted):
+        run(options(folder, "MODEL.WEIGHTS", file, "SOLVER.MAX_ITER", 6, **fields))
+    with pytest.raises(UserError, match=wanted):
+        load_predictor(file, device="cpu")
+    assert file.read_bytes() == before
+
+
+def test_buffers_that_are_not_finite_are_not_saved(options, tmp_path, monkeypatch):
+    def poison(trainer):
+        if trainer.iter == 2:  # in training, nothing reads it
+            buffers = dict(trainer.model.named_buffers())
+            buffers["model.backbone.bottom_up.stem.conv1.norm.running_var"].fill_(float("nan"))
+
+    monkeypatch.setattr(Trainer, "after_backward", poison)
+    batch_norm = ("MODEL.RESNETS.NORM", "BN", "MODEL.MASK_ON", "False")
+    wanted = r"model_0000003\.pth is not saved.*first: backbone\.\S+\.running_var, 64 of 64"
+    with pytest.raises(UserError, match=wanted) as caught:
+        run(options(tmp_path, *batch_norm))
+    assert "(model_0000001.pth, which stays the last checkpoint)" in str(caught.value)
+    assert (tmp_path / "last_checkpoint").read_text() == "model_0000001.pth"
+    assert [path.name for path in tmp_path.glob("*.pth")] == ["model_0000001.pth"]
+    assert "Traceback" not in (tmp_path / "log.txt").read_text()
+    monkeypatch.undo()
+    run(options(tmp_path, *batch_norm, resume=True))
