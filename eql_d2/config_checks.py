@@ -16,6 +16,7 @@ from eql_d2.losses import LOSSES, THRESHOLD_PARAMETERS
 
 # Losses that mean something only with a tail; the others ignore lambda.
 TAIL_LOSSES = ("EQL", "SEQL")
+CHECKPOINT = "checkpoint"  # what a user calls the one that is evaluated or resumed
 
 
 def config_problems(cfg: CfgNode) -> list[str]:
@@ -66,9 +67,15 @@ def fit_problems(
     for name, categories in others.items():
         difference = category_difference(categories, test)
         if difference:
+            hint = "Both must have the same ids and names"
+            if name.startswith(CHECKPOINT):
+                hint += (
+                    "; to train these weights on other categories, begin a new run with them as "
+                    "MODEL.WEIGHTS, without --resume"
+                )
             problems.append(
                 f"{name} has {len(categories)} categories, DATA.TEST_JSON {test_json} has "
-                f"{len(test)}, and {difference}. Both must have the same ids and names"
+                f"{len(test)}, and {difference}. {hint}"
             )
     return problems
 

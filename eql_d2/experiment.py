@@ -18,6 +18,7 @@ from eql_d2.categories import CategoryStatistics
 from eql_d2.checkpoint import METADATA_KEY, load_checkpoint, read_checkpoint_metadata
 from eql_d2.config import KEYS, get_value
 from eql_d2.config_checks import (
+    CHECKPOINT,
     category_difference,
     config_problems,
     fit_problems,
@@ -105,7 +106,7 @@ def prepare_experiment(
                 f"write it); they are taken to be those of DATA.TEST_JSON {test.json_path}"
             )
         else:
-            others[f"checkpoint {checkpoint}"] = categories
+            others[f"{CHECKPOINT} {checkpoint}"] = categories
     problems = fit_problems(cfg, test.json_path, _categories(test.statistics), others)
     problems += mask_problems(cfg, has_masks)
     if problems:

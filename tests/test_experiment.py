@@ -241,6 +241,7 @@ def test_a_checkpoint_must_have_the_categories_of_the_data(cfg, tmp_path, caplog
     (problem,) = caught.value.problems
     assert problem.startswith(f"checkpoint {other} has 3 categories, DATA.TEST_JSON ")
     assert "id 7 is 'b' in the former, 'category 7' in the latter" in problem
+    assert problem.endswith("begin a new run with them as MODEL.WEIGHTS, without --resume")
     for name in ("zoo.pkl", "released.pth"):
         torch.save({"model": {}}, tmp_path / name)
         with caplog.at_level("INFO", logger="eql_d2"):
