@@ -171,9 +171,7 @@ def test_a_warm_up_longer_than_the_training_is_told_with_both_rates_and_the_key(
         (0, [50], False),
     ],
 )
-def test_a_warm_up_must_end_before_the_first_step_and_the_last_iteration(
-    cfg, warmup, steps, warned
-):
+def test_a_warm_up_must_end_before_the_first_step_and_the_end(cfg, warmup, steps, warned):
     overrides = ("SOLVER.WARMUP_ITERS", warmup, "SOLVER.STEPS", steps, "SOLVER.MAX_ITER", 100)
     lines = warnings_of(cfg, *overrides)
     assert [" SOLVER.WARMUP_ITERS " in line for line in lines] == [True] * warned
