@@ -287,8 +287,11 @@ def _nearest(name: str, known: Sequence[str]) -> str:
     below = [k for k in known if k.startswith(f"{name}.")]
     if below:
         return f", which is a group of keys such as {below[0]}"
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    leaf = name.rsplit(".", 1)[-1]
+    other = OTHER_NAMES.get(leaf.lower().replace("_", "-"))
+    if other:
+        return f"; did you mean {other}?"
+    close = difflib.get_close_matches(name.upper(), known, n=1, cutoff=0.6)
     if not close:
-        leaf = name.rsplit(".", 1)[-1]
         close = [k for k in known if k.rsplit(".", 1)[-1] == leaf][:1]
     return f"; did you mean {close[0]}?" if close else ""

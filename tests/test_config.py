@@ -190,6 +190,15 @@ def test_a_flag_is_taken_for_the_one_key_of_nearly_its_name(flag, key):
     assert find_key(flag) == key
 
 
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [("SOLVER.BATCH_SIZE", "SOLVER.IMS_PER_BATCH"), ("solver.max_iter", "SOLVER.MAX_ITER")],
+)
+def test_an_unknown_key_is_taken_for_what_it_is_called_elsewhere(write_yaml, name, meant):
+    with pytest.raises(ConfigError, match=f"unknown key {name}; did you mean {meant}"):
+        load_config(write_yaml("a.yaml", "SEED: 1"), [name, "3"])
+
+
 def test_changed_keys_lists_what_a_recipe_changed_and_nothing_else(write_yaml):
     path = write_yaml("a.yaml", "SOLVER: {STEPS: [5], BASE_LR: 0.001}\n")
     changed = changed_keys(load_config(path, ["DATA.TRAIN_JSON", "x.json"]))

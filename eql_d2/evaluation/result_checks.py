@@ -337,7 +337,8 @@ def label_warnings(
     """
     total = len(image)
     if total == 0:
-        return _logged(["the results hold no detections: every AP is 0"])
+        what = "there are no detections in the evaluated images: AP is 0 where there are objects"
+        return _logged([what])
     pairs = truth.pairs
     contains = PairSet(truth, pairs).contains
     test = ShiftTest(len(truth.image_ids), truth.category_ids, pairs, contains)

@@ -15,6 +15,7 @@ from eql_d2.evaluation.ground_truth import GroundTruth
 
 logger = logging.getLogger("eql_d2.evaluation")
 
+LEAST_LIMIT = 10  # detections of an image; nobody limits a detector to fewer
 LARGEST_KEY = 1 << 62
 LARGEST_TABLE = 1 << 28  # bytes; more pairs than that are looked up in sorted order
 
@@ -96,11 +97,15 @@ class PairSet:
 
 
 def limit_warnings(image: NDArray[np.int64], num_images: int) -> tuple[str, ...]:
-    """AP_fixed and AP_pool mean something else if the detector kept so many of every image."""
+    """AP_fixed and AP_pool mean something else if the detector kept so many of every image.
+
+    A limit shows as many images with the largest number of detections and few with one less; small
+    numbers, as of results above a high score, are the same in many images without any limit.
+    """
     count = np.bincount(image, minlength=num_images)
     most = int(count.max(initial=0))
-    cut = int((count == most).sum())
-    if most < 2 or cut < max(2, num_images // 20):
+    cut, one_less = int((count == most).sum()), int((count == most - 1).sum())
+    if most < LEAST_LIMIT or cut < max(2, num_images // 20) or cut <= 2 * one_less:
         return ()
     line = (
         f"{cut} of {num_images} images have exactly {most} detections and none has more; AP_fixed "
