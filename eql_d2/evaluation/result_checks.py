@@ -291,18 +291,18 @@ def form_warnings(
         lines.append(
             f"{len(outside)} of {len(rows)} scores are outside 0..1 (first: record {outside[0]}, "
             f"score {detections.scores[outside[0]]:g}); AP depends on their order alone, but a "
-            "server refuses such a file. Are they percent or logits?"
+            "server may refuse such a file. Are they percent or logits?"
         )
     form = _box_form(truth, detections, rows)
     if form == "corners":
         lines.append(
             f"every one of {len(rows)} boxes looks like two corners x1, y1, x2, y2, where 'bbox' "
-            "is x, y, width, height: the box metrics here are of wrong boxes. Convert them"
+            "is x, y, width, height. If so, the box metrics are of wrong boxes: convert them"
         )
     if form == "relative":
         lines.append(
-            f"every one of {len(rows)} boxes lies within 0..1, where 'bbox' is in pixels: the box "
-            "metrics here are of wrong boxes. Multiply them by the sides of their image"
+            f"every one of {len(rows)} boxes lies within 0..1, where 'bbox' is in pixels. If they "
+            "are shares of the image's sides, the box metrics are of wrong boxes: multiply them"
         )
     return _logged(lines)
 
@@ -348,8 +348,8 @@ def label_warnings(
     if shift is not None:
         lines.append(
             f"{shift.hits} of {total} detections are of categories that their image has objects of "
-            f"(sum of scores {shift.mass:.1f}); with {shift.change} it would be "
-            f"{shift.hits_changed} ({shift.mass_changed:.1f}); are the category ids shifted?"
+            f"(sum of scores {shift.mass:.1f}), and {shift.hits_changed} "
+            f"({shift.mass_changed:.1f}) with {shift.change}: are the category ids shifted?"
         )
     elif hardly_labelled(num_labelled, total):
         lines.append(

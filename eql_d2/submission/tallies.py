@@ -98,9 +98,9 @@ class LabelTally:
         shift = self._shift.result()
         if shift is not None:
             text = (
-                f"{shift.hits} of {self._total} records are of categories that their image has; "
-                f"with {shift.change} it would be {shift.hits_changed} (sum of scores "
-                f"{shift.mass:.1f} and {shift.mass_changed:.1f})"
+                f"{shift.hits} of {self._total} records are of categories that their image has "
+                f"(sum of scores {shift.mass:.1f}), and {shift.hits_changed} "
+                f"({shift.mass_changed:.1f}) with {shift.change}"
             )
             book.add("category-shift", self._total - shift.hits, [text])
         elif self._info.has_labels and hardly_labelled(self._num_labelled, self._total):
