@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import difflib
 import importlib.util
 import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
-from eql_d2.config import KEYS, parse_overrides
+from eql_d2.config import KEYS, find_key, parse_overrides
 from eql_d2.errors import MissingPackageError, UserError
 from eql_d2.files import DISK_ERRORS, PATH_ERRORS
 
@@ -94,6 +95,9 @@ def parse_train_options(argv: Sequence[str] | None = None) -> TrainOptions:
     """
     parser = _train_parser()
     given = list(sys.argv[1:] if argv is None else argv)
+    unknown = _unknown_flags(given)
+    if unknown:
+        parser.error("; ".join(f"unknown flag {flag}{_meant(flag)}" for flag in unknown))
     parse_overrides(_after_flags(given), VALUE_FLAGS)  # before argparse misses what was swallowed
     args = parser.parse_args(given)
     if args.machine_rank >= args.num_machines:
@@ -109,6 +113,7 @@ def _train_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description="Train and evaluate Mask R-CNN with a long-tail classification loss.",
         epilog="KEY VALUE pairs (or KEY=VALUE) after the flags override the config file.",
+        allow_abbrev=False,
     )
     parser.add_argument("--config-file", required=True, metavar="FILE", help="YAML recipe")
     parser.add_argument(
@@ -205,6 +210,37 @@ def detectron2_problem() -> str | None:
     except ImportError as error:
         return f"Detectron2 is installed but its compiled part does not load ({error})"
     return None
+
+
+def _unknown_flags(arguments: Sequence[str]) -> list[str]:
+    """Return the flags that do not exist, in front of the overrides or among them."""
+    known = {*_flags(), "-h", "--help"}
+    leading = True  # further on, -1 is a value
+    unknown: list[str] = []
+    items = iter(arguments)
+    for item in items:
+        if leading and item in VALUE_FLAGS:
+            next(items, None)
+        elif item.startswith("--") or (leading and item.startswith("-")):
+            unknown += {item.split("=")[0]} - known
+        else:
+            leading = False
+    return unknown
+
+
+def _flags() -> list[str]:
+    """Return the flags of the training command line, which :class:`TrainOptions` names."""
+    names = [field.name for field in fields(TrainOptions) if field.name != "overrides"]
+    return [f"--{name.replace('_', '-')}" for name in names]
+
+
+def _meant(flag: str) -> str:
+    """Say which setting or flag an unknown flag likely means."""
+    key = find_key(flag)
+    if key is not None:
+        return f": did you mean {key}? (settings are KEY VALUE pairs after the flags)"
+    close = difflib.get_close_matches(flag, _flags(), n=1)
+    return f": did you mean {close[0]}?" if close else f" (the flags are {', '.join(_flags())})"
 
 
 def _after_flags(arguments: Sequence[str]) -> Sequence[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -89,6 +90,21 @@ CHANGED_DEFAULTS: Mapping[str, Any] = {
     "MODEL.ROI_HEADS.NUM_CLASSES": -1,
 }
 
+# What other software calls a setting, where the name of the key is another one.
+OTHER_NAMES: Mapping[str, str] = {
+    "lr": "SOLVER.BASE_LR",
+    "learning-rate": "SOLVER.BASE_LR",
+    "batch-size": "SOLVER.IMS_PER_BATCH",
+    "epochs": "SOLVER.MAX_ITER",
+    "iterations": "SOLVER.MAX_ITER",
+    "output": "OUTPUT_DIR",
+    "work-dir": "OUTPUT_DIR",
+    "checkpoint": "MODEL.WEIGHTS",
+    "workers": "DATALOADER.NUM_WORKERS",
+    "loss": "MODEL.EQL.LOSS.NAME",
+    "num-classes": "MODEL.ROI_HEADS.NUM_CLASSES",  # one of several keys that end so
+}
+
 
 def detectron2_defaults() -> CfgNode:
     """Return Detectron2's keys with their defaults, from the table bundled with this package."""
@@ -153,7 +169,8 @@ def parse_overrides(
 
     Raises:
         ConfigError: a ``--flag`` stands among the overrides, where it would have been swallowed
-            (the message holds the corrected order), or a key has no value.
+            (the message holds the corrected order), a number stands where a key is expected, or a
+            key has no value.
     """
     items = list(overrides)
     for i, item in enumerate(items):
@@ -161,12 +178,18 @@ def parse_overrides(
             flag = items[i : i + 2] if item in value_flags else [item]
             rest = items[:i] + items[i + len(flag) :]
             raise ConfigError(
-                f"{item} stands after the first KEY VALUE override and would be taken for a value. "
+                f"{item} stands among the KEY VALUE overrides and would be taken for one of them. "
                 f"Put flags first: ... {' '.join(flag + rest)}"
             )
-    pairs = []
+    pairs: list[tuple[str, str]] = []
     while items:
         key = items.pop(0)
+        if not re.match(r"[A-Za-z_]", key):
+            place = f" after {' '.join(pairs[-1])}" if pairs else ""
+            raise ConfigError(
+                f"{key} stands where a key such as SOLVER.MAX_ITER is expected{place}; overrides "
+                "are KEY VALUE pairs (or KEY=VALUE), and a list is one word: SOLVER.STEPS [60,80]"
+            )
         if "=" in key:
             key, _, value = key.partition("=")
         elif items:
@@ -175,6 +198,27 @@ def parse_overrides(
             raise ConfigError(f"override {key} has no value; write {key} VALUE or {key}=VALUE")
         pairs.append((key, value))
     return pairs
+
+
+def find_key(name: str) -> str | None:
+    """Return the key that a flag of other software such as ``--batch-size`` likely means, or None.
+
+    Besides :data:`OTHER_NAMES` that is a key whose last part has nearly this name, if there is one.
+    """
+    word = name.lstrip("-").lower().replace("_", "-")
+    if word in OTHER_NAMES:
+        return OTHER_NAMES[word]
+    defaults = detectron2_defaults()
+    add_eql_config(defaults)
+    by_leaf: dict[str, list[str]] = {}
+    for key, _ in _leaves(defaults, None):
+        by_leaf.setdefault(key.rsplit(".", 1)[-1], []).append(key)
+    close = difflib.get_close_matches(word.replace("-", "_").upper(), by_leaf, n=1, cutoff=0.85)
+    if not close:
+        return None
+    keys = by_leaf[close[0]]
+    whole = [key for key in keys if key == close[0]]  # SEED, beside DATA.LONGTAIL_SHAPES.SEED
+    return (whole or keys)[0] if whole or len(keys) == 1 else None
 
 
 def get_value(cfg: CfgNode, name: str) -> Any:
@@ -243,8 +287,11 @@ def _nearest(name: str, known: Sequence[str]) -> str:
     below = [k for k in known if k.startswith(f"{name}.")]
     if below:
         return f", which is a group of keys such as {below[0]}"
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    leaf = name.rsplit(".", 1)[-1]
+    other = OTHER_NAMES.get(leaf.lower().replace("_", "-"))
+    if other:
+        return f"; did you mean {other}?"
+    close = difflib.get_close_matches(name.upper(), known, n=1, cutoff=0.6)
     if not close:
-        leaf = name.rsplit(".", 1)[-1]
         close = [k for k in known if k.rsplit(".", 1)[-1] == leaf][:1]
     return f"; did you mean {close[0]}?" if close else ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
@@ -29,6 +29,41 @@ def config_problems(cfg: CfgNode) -> list[str]:
         *_machine_problems(cfg),
         *_output_problems(cfg),
     ]
+
+
+def config_warnings(cfg: CfgNode, learning_rate: Callable[[int], float]) -> list[str]:
+    """Return what is legitimate, as in a rehearsal, and yet trains otherwise than it looks.
+
+    Args:
+        cfg: a tree without :func:`config_problems`; with ``SOLVER.REFERENCE_WORLD_SIZE`` the scaled
+            one, which is what is trained with.
+        learning_rate: of an iteration counted from 0, in the engine's own schedule.
+    """
+    solver = cfg.SOLVER
+    last = solver.MAX_ITER - 1
+    by_steps = solver.LR_SCHEDULER_NAME == "WarmupMultiStepLR"
+    steps = list(solver.STEPS) if by_steps else []
+    warnings = []
+    if solver.WARMUP_ITERS >= min([solver.MAX_ITER, *steps]):
+        # A warm-up leads to the schedule's value at its own end, where the rate is lowered already;
+        # it rises until then, and what follows it only falls.
+        end = min(solver.WARMUP_ITERS, solver.MAX_ITER)
+        highest = max(learning_rate(i) for i in {0, max(end - 1, 0), min(end, last)})
+        first = f" and the first of SOLVER.STEPS {steps}" if steps else ""
+        warnings.append(
+            f"SOLVER.BASE_LR is {solver.BASE_LR:g}, but the learning rate reaches at most "
+            f"{highest:.3g}: the warm-up of SOLVER.WARMUP_ITERS {solver.WARMUP_ITERS} iterations "
+            f"is too long; set it below SOLVER.MAX_ITER {solver.MAX_ITER}{first}"
+        )
+    late = [step for step in steps if step > last]
+    if late:
+        come = [step for step in steps if step <= last]
+        warnings.append(
+            f"SOLVER.STEPS {late} are not below SOLVER.MAX_ITER {solver.MAX_ITER}: the learning "
+            f"rate is {f'lowered at {come} only' if come else 'never lowered'}. Set SOLVER.STEPS "
+            "below SOLVER.MAX_ITER, or to [] for a constant rate"
+        )
+    return warnings
 
 
 def mask_problems(cfg: CfgNode, has_masks: Mapping[str, bool]) -> list[str]:

@@ -253,7 +253,7 @@ def finish_evaluation(
         iou_types=("bbox", "segm") if cfg.MODEL.MASK_ON else ("bbox",),
         groups=evaluation_groups(cfg, experiment),
     )
-    print(evaluation.table(warnings=False), flush=True)  # they were logged
+    print(evaluation.table(), flush=True)
     evaluation.write(output_dir)
     number = cfg.EVALUATION.NUM_PICTURES
     if number:

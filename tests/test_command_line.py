@@ -59,6 +59,41 @@ def test_wrong_flags_leave_with_code_2(argv, said, capsys):
 
 
 @pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        ("--batch-size 4 --config-file a", "unknown flag --batch-size: did you mean SOLVER.IMS"),
+        ("--config-file a --lr 0.1", "unknown flag --lr: did you mean SOLVER.BASE_LR?"),
+        ("--config-file a --lr=0.1", "unknown flag --lr: did you mean SOLVER.BASE_LR?"),
+        ("--config-file a -lr 0.1", "unknown flag -lr: did you mean SOLVER.BASE_LR?"),
+        ("--config-file a X.Y 3 --epochs 9", "unknown flag --epochs: did you mean SOLVER.MAX_ITER"),
+        ("--config-file a --output-dir b", "unknown flag --output-dir: did you mean OUTPUT_DIR?"),
+        ("--config-file a --seed 3", "unknown flag --seed: did you mean SEED?"),
+        ("--config-file a --device cpu", "unknown flag --device: did you mean MODEL.DEVICE?"),
+        ("--config-file a --max-iters 3", "unknown flag --max-iters: did you mean SOLVER.MAX_ITER"),
+        ("--config a", "unknown flag --config: did you mean --config-file?"),
+        ("--config_file=a", "unknown flag --config_file: did you mean --config-file?"),
+        ("--config-file a --gpus 2", "unknown flag --gpus: did you mean --num-gpus?"),
+        ("--config-file a --name b", "unknown flag --name (the flags are --config-file, --engine"),
+        ("--lr 1 --gpus 2 --config-file a", "SOLVER.BASE_LR? (settings are KEY VALUE pairs after "
+         "the flags); unknown flag --gpus: did you mean --num-gpus?"),
+    ],
+)  # fmt: skip
+def test_an_unknown_flag_is_named_itself_with_what_it_likely_means(argv, said, capsys):
+    with pytest.raises(SystemExit) as caught:
+        parse_train_options(argv.split())
+    assert caught.value.code == 2
+    message = capsys.readouterr().err
+    assert said in message
+    assert "VALUE or" not in message
+
+
+def test_negative_values_and_flags_with_an_equals_sign_are_no_unknown_flags():
+    options = parse_train_options(["--config-file=a", "--num-gpus=2", "SEED", "-1", "X.Y=--z"])
+    assert (options.config_file, options.num_gpus) == ("a", 2)
+    assert options.overrides == ("SEED", "-1", "X.Y=--z")
+
+
+@pytest.mark.parametrize(
     ("argv", "corrected"),
     [
         (["SOLVER.MAX_ITER", "3", "--config-file", "a.yaml"], "--config-file a.yaml SOLVER"),

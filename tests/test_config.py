@@ -8,9 +8,11 @@ from fvcore.common.config import CfgNode
 from eql_d2.config import (
     CHANGED_DEFAULTS,
     KEYS,
+    OTHER_NAMES,
     add_eql_config,
     changed_keys,
     detectron2_defaults,
+    find_key,
     get_value,
     load_config,
     parse_overrides,
@@ -156,6 +158,45 @@ def test_a_flag_among_the_overrides_is_an_error_with_the_corrected_order(items, 
 def test_a_key_without_value_is_named():
     with pytest.raises(ConfigError, match=r"A\.B has no value"):
         parse_overrides(["C.D", "1", "A.B"])
+
+
+@pytest.mark.parametrize("items", [["0.1"], ["A.B", "1", "4"], ["A.B", "[60,", "80]", "C.D", "2"]])
+def test_a_number_where_a_key_is_expected_is_named(items):
+    with pytest.raises(ConfigError, match="stands where a key such as SOLVER") as caught:
+        parse_overrides(items)
+    assert str(caught.value).startswith(items[-1] if len(items) < 5 else "80] stands")
+
+
+def test_other_names_lead_to_keys_that_exist():
+    defaults = detectron2_defaults()
+    add_eql_config(defaults)
+    for name, key in OTHER_NAMES.items():
+        assert not isinstance(get_value(defaults, key), CfgNode)
+        assert find_key(f"--{name}") == key
+
+
+@pytest.mark.parametrize(
+    ("flag", "key"),
+    [
+        ("--weights", "MODEL.WEIGHTS"),
+        ("--num_workers", "DATALOADER.NUM_WORKERS"),
+        ("--seed", "SEED"),  # not DATA.LONGTAIL_SHAPES.SEED
+        ("--max-iters", "SOLVER.MAX_ITER"),
+        ("--norm", None),  # of six heads and backbones
+        ("--frobnicate", None),
+    ],
+)
+def test_a_flag_is_taken_for_the_one_key_of_nearly_its_name(flag, key):
+    assert find_key(flag) == key
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [("SOLVER.BATCH_SIZE", "SOLVER.IMS_PER_BATCH"), ("solver.max_iter", "SOLVER.MAX_ITER")],
+)
+def test_an_unknown_key_is_taken_for_what_it_is_called_elsewhere(write_yaml, name, meant):
+    with pytest.raises(ConfigError, match=f"unknown key {name}; did you mean {meant}"):
+        load_config(write_yaml("a.yaml", "SEED: 1"), [name, "3"])
 
 
 def test_changed_keys_lists_what_a_recipe_changed_and_nothing_else(write_yaml):

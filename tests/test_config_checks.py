@@ -7,6 +7,7 @@ from eql_d2.config import add_eql_config, detectron2_defaults
 from eql_d2.config_checks import (
     category_difference,
     config_problems,
+    config_warnings,
     fit_problems,
     mask_problems,
 )
@@ -174,3 +175,58 @@ def test_masks_are_needed_only_where_they_are_trained(cfg):
     assert "train.json" in problem
     cfg.MODEL.MASK_ON = False
     assert mask_problems(cfg, {"train.json": False}) == []
+
+
+def warnings_of(cfg, *overrides, rate=lambda iteration: iteration / 1000):
+    cfg.merge_from_list(list(overrides))
+    return config_warnings(cfg, rate)
+
+
+def test_a_warm_up_longer_than_the_training_is_told_with_both_rates_and_the_key(cfg):
+    (warning,) = warnings_of(
+        cfg, "SOLVER.MAX_ITER", 600, "SOLVER.STEPS", [450, 550], "SOLVER.BASE_LR", 0.8
+    )
+    assert warning == (
+        "SOLVER.BASE_LR is 0.8, but the learning rate reaches at most 0.599: the warm-up of "
+        "SOLVER.WARMUP_ITERS 1000 iterations is too long; set it below SOLVER.MAX_ITER 600 and the "
+        "first of SOLVER.STEPS [450, 550]"
+    )
+
+
+@pytest.mark.parametrize(
+    ("warmup", "steps", "warned"),
+    [
+        (99, [], False),
+        (100, [], True),
+        (49, [50, 80], False),
+        (50, [50, 80], True),  # ends where the rate is lowered: it never was the whole one
+        (70, [50, 80], True),
+        (0, [50], False),
+    ],
+)
+def test_a_warm_up_must_end_before_the_first_step_and_the_end(cfg, warmup, steps, warned):
+    overrides = ("SOLVER.WARMUP_ITERS", warmup, "SOLVER.STEPS", steps, "SOLVER.MAX_ITER", 100)
+    lines = warnings_of(cfg, *overrides)
+    assert [" SOLVER.WARMUP_ITERS " in line for line in lines] == [True] * warned
+
+
+@pytest.mark.parametrize(
+    ("steps", "said"),
+    [
+        ([], None),
+        ([99], None),
+        ([100], "[100] are not below SOLVER.MAX_ITER 100: the learning rate is never lowered"),
+        ([60, 100, 200], "[100, 200] are not below SOLVER.MAX_ITER 100: the learning rate is "
+         "lowered at [60] only"),
+    ],
+)  # fmt: skip
+def test_steps_that_never_come_are_told(cfg, steps, said):
+    overrides = ("SOLVER.WARMUP_ITERS", 0, "SOLVER.STEPS", steps, "SOLVER.MAX_ITER", 100)
+    lines = warnings_of(cfg, *overrides)
+    assert len(lines) == (said is not None)
+    assert all(said in line for line in lines)
+
+
+def test_a_schedule_without_steps_is_not_asked_for_them(cfg):
+    overrides = ("SOLVER.LR_SCHEDULER_NAME", "WarmupCosineLR", "SOLVER.STEPS", [100, 900])
+    assert warnings_of(cfg, *overrides, "SOLVER.MAX_ITER", 1001) == []

@@ -8,7 +8,7 @@ import pytest
 
 from eql_d2.categories import CategoryStatistics
 from eql_d2.config import changed_keys, load_config
-from eql_d2.config_checks import config_problems
+from eql_d2.config_checks import config_problems, config_warnings
 from eql_d2.engines.tv.reading import read_settings
 from eql_d2.errors import ConfigError
 from eql_d2.experiment import loss_from_config
@@ -42,6 +42,14 @@ def test_no_recipe_lies_where_the_tests_do_not_look():
 @pytest.mark.parametrize("path", RECIPES, ids=name)
 def test_values_are_sound(path):
     assert config_problems(load_config(path)) == []
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=name)
+def test_schedules_are_what_they_look_like(path):
+    def not_asked(iteration):
+        raise AssertionError("a warning that quotes the learning rate is about to be given")
+
+    assert config_warnings(load_config(path), not_asked) == []
 
 
 @pytest.mark.parametrize("path", LVIS, ids=name)

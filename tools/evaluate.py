@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         max_per_category=args.max_per_category,
         image_ids=None if args.minival is None else read_image_ids(args.minival),
     )
-    print(evaluation.table(warnings=False))  # they were logged
+    print(evaluation.table())
     evaluation.write(args.output_dir)
     print(f"metrics.json and per_category.csv are in {args.output_dir}")
     if args.plot:

@@ -31,9 +31,24 @@ def read_ground_truth(
 ) -> GroundTruth:
     """Read annotations from a file or a parsed json.
 
-    What training leaves out or mends, this does too, so that no run ends with annotations that
-    it began with: an object without a usable box is left out, an unusable ``area`` is the box's,
-    and both are counted in a warning.
+    Evaluation keeps what the official ``lvis`` scores, so that the numbers are the official ones;
+    training (:mod:`eql_d2.data.reading`) leaves out what cannot be trained on. Where they differ:
+
+    * A box outside the image or far larger than it: here an object; training leaves it out.
+    * A box without width or height: here an object if its ``area`` is above 0; training leaves it
+      out. An ``area`` of 0: left out here (but see ``keep_empty``); training does not read areas.
+    * Run lengths without a pixel: here an object that no mask can match; training leaves it out.
+    * A polygon under 3 points, text for a segmentation, run lengths that do not fit the image: here
+      an object for boxes, and ignored for masks; training leaves the object out.
+    * A broken polygon beside sound ones: ignored for masks here; training uses the sound ones.
+    * No segmentation: ignored for masks here; training keeps the object, for boxes alone.
+    * ``iscrowd``: see below; in training never a target, in LVIS files too. ``ignore`` is not read
+      by training.
+    * A category that the file does not list: left out here, with a warning; training refuses it.
+
+    Both leave out a box that is not four finite numbers with sides from 0, and an image that the
+    file does not list, and count them in a warning. Both keep a polygon outside the image, whose
+    mask is empty. An unusable ``area`` is the box's here.
 
     Args:
         annotations: File, or its parsed json.

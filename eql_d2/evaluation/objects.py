@@ -1,4 +1,7 @@
-"""The objects of an annotation file as columns, with the same leniency as training has."""
+"""The objects of an annotation file as columns: those that the official evaluation scores.
+
+Training leaves out others; :func:`eql_d2.evaluation.annotations.read_ground_truth` says which.
+"""
 
 from __future__ import annotations
 

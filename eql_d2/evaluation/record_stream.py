@@ -76,7 +76,8 @@ def _first_piece(source: ByteSource, chunk_bytes: int) -> bytes:
     if buffer.startswith(b"["):
         return buffer
     start = repr(buffer[:20]).removeprefix("b")
-    what = "an object; is it an annotation file?" if buffer.startswith(b"{") else start
+    hint = "an object, as in an annotation file or a file of one record a line"
+    what = hint if buffer.startswith(b"{") else start
     position = source.position - len(buffer)
     raise ResultsError(
         f"results file {source.path}: expected a json list of detections at byte {position}, "

@@ -92,11 +92,10 @@ class Evaluation:
     categories: tuple[CategoryRow, ...]
     warnings: tuple[str, ...] = ()
 
-    def table(self, *, warnings: bool = True) -> str:
+    def table(self) -> str:
         """The metrics as text, one line a metric, with the number of categories behind it.
 
-        Args:
-            warnings: Whether the warnings stand below, for who has not seen them in the log.
+        The warnings come last, where they are seen, although each was logged when it was found.
         """
         kinds = list(dict.fromkeys(key.split("/")[0] for key in self.metrics))
         columns = {kind: max(8, len(kind) + 2) for kind in kinds}
@@ -113,8 +112,7 @@ class Evaluation:
                 undefined = "n/a" if f"{kind}/{name}" in self.metrics else ""
                 cells += f"{undefined if value is None else f'{value:.2f}':>{columns[kind]}}"
             lines.append(f"{name:{width}}{cells}  {support}")
-        notes = [f"warning: {warning}" for warning in self.warnings] if warnings else []
-        return "\n".join([*lines, *notes])
+        return "\n".join([*lines, *(f"warning: {warning}" for warning in self.warnings)])
 
     def write(self, output_dir: str | os.PathLike[str]) -> None:
         """Write ``metrics.json`` (flat keys, null for undefined) and ``per_category.csv``."""

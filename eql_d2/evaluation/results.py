@@ -28,6 +28,7 @@ from eql_d2.evaluation.rle_strings import RleStrings, join_rles
 from eql_d2.json_files import paused_garbage_collection
 
 BATCH = 10_000  # records looked at together where they are in memory already
+OWN_IDS = "ids must be the data set's own (LVIS: from 1), not a model's indices from 0"
 NO_RLE = "'segmentation' is not an RLE {'size': [height, width], 'counts': ...}"
 
 
@@ -45,6 +46,7 @@ class Detections:
         masks: N compressed RLE strings, or None if only boxes are asked for.
         mask_areas: (N,) pixels of each mask, or None.
         mask_spans: (N, 2) int32, as :class:`~eql_d2.evaluation.rle.RleSizes` has them, or None.
+        boxes_from_masks: Whether the file has masks only and ``boxes`` are those around them.
     """
 
     image: NDArray[np.int64]
@@ -55,6 +57,7 @@ class Detections:
     masks: RleStrings | None
     mask_areas: NDArray[np.float64] | None
     mask_spans: NDArray[np.int32] | None
+    boxes_from_masks: bool = False
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -150,6 +153,7 @@ class _Reader:
             masks=self._strings if has_masks else None,
             mask_areas=mask_areas,
             mask_spans=mask_spans,
+            boxes_from_masks="bbox" in self._iou_types and bool(self._boxless),
         )
 
     def _keep(self, key: str, array: NDArray[Any]) -> None:
@@ -184,12 +188,12 @@ class _Reader:
         """The image of each detection."""
         image, known_image = find_ids(self._truth.image_ids, image_id)
         category, known_category = find_ids(self._truth.category_ids, category_id)
-        for key, ids, known in (
-            ("image_id", image_id, known_image),
-            ("category_id", category_id, known_category),
+        for key, hint, ids, known in (
+            ("image_id", "", image_id, known_image),
+            ("category_id", f"; {OWN_IDS}", category_id, known_category),
         ):
             self._ids.add(
-                f"{key!r} is not in the annotations",
+                f"{key!r} is not in the annotations{hint}",
                 np.flatnonzero(~known),
                 ids.tolist().__getitem__,
             )

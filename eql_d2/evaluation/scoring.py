@@ -14,13 +14,9 @@ from eql_d2.evaluation.ground_truth import GroundTruth
 from eql_d2.evaluation.matches import Matches, match_detections
 from eql_d2.evaluation.proposals import LIMITS, proposal_recall
 from eql_d2.evaluation.report import CategoryRow, Evaluation
+from eql_d2.evaluation.result_checks import form_warnings, label_warnings
 from eql_d2.evaluation.results import Detections
-from eql_d2.evaluation.selection import (
-    highest_scores,
-    label_warnings,
-    labelled,
-    limit_warnings,
-)
+from eql_d2.evaluation.selection import highest_scores, labelled, limit_warnings
 from eql_d2.evaluation.summaries import COCO_LIMITS, Summary
 from eql_d2.evaluation.thresholds import AREA_RANGES, outside
 
@@ -65,7 +61,9 @@ def evaluate_arrays(
         truth = truth.take(np.flatnonzero(images[truth.image]))
     sized = truth.take(np.flatnonzero(truth.areas > 0)) if (truth.areas <= 0).any() else truth
     limit = max_per_category if PER_CATEGORY & set(metrics) else 0
-    selected, warnings = _select(sized, detections, everyone, max_detections, limit)
+    warnings = form_warnings(truth, detections, everyone)
+    selected, label_lines = _select(sized, detections, everyone, max_detections, limit)
+    warnings += label_lines
     if limit:
         warnings += limit_warnings(detections.image[everyone], len(truth.image_ids))
     found: list[tuple[str, Summary]] = []

@@ -15,11 +15,9 @@ from eql_d2.evaluation.ground_truth import GroundTruth
 
 logger = logging.getLogger("eql_d2.evaluation")
 
-UNLABELLED_WARNING = 0.99  # share of detections on pairs nobody looked at: ids are likely off
-SHIFT_WARNING = 2  # times the sum of scores on pairs with an object after a shift of the ids
+LEAST_LIMIT = 10  # detections of an image; nobody limits a detector to fewer
 LARGEST_KEY = 1 << 62
 LARGEST_TABLE = 1 << 28  # bytes; more pairs than that are looked up in sorted order
-LEAST_DETECTIONS = 20  # on such pairs after the shift; fewer prove nothing
 
 
 def highest_scores(
@@ -85,67 +83,29 @@ class PairSet:
 
     def __init__(self, truth: GroundTruth, pairs: NDArray[np.int64]) -> None:
         self._images = len(truth.image_ids)
-        size = (len(truth.category_ids) + 2) * self._images  # room for a shift by one either way
+        size = (len(truth.category_ids) + 1) * self._images  # the first row is of no category
         self._members = pairs + self._images
         self._table = None
         if size <= LARGEST_TABLE:
             self._table = np.zeros(size, dtype=bool)
             self._table[self._members] = True
 
-    def contains(
-        self, image: NDArray[np.int64], category: NDArray[np.int64], shift: int = 0
-    ) -> NDArray[np.bool_]:
-        """(N,) whether the image has the category ``shift`` (-1, 0, 1) behind that beside it."""
-        pairs = (category + (1 + shift)) * self._images + image
+    def contains(self, image: NDArray[np.int64], category: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """(N,) whether each image has the category beside it; -1 is none."""
+        pairs = (category + 1) * self._images + image
         return np.isin(pairs, self._members) if self._table is None else self._table.take(pairs)
 
 
-def label_warnings(
-    truth: GroundTruth,
-    image: NDArray[np.int64],
-    category: NDArray[np.int64],
-    scores: NDArray[np.float64],
-    num_labelled: int,
-) -> tuple[str, ...]:
-    """Category ids that are off by one give an AP near zero and no other sign.
-
-    What tells are the scores of detections of categories that their image has objects of. Their
-    number tells little, since a detector fills its limit with doubtful detections of everything;
-    and that an image was searched for a category tells nothing: in COCO it was searched for all.
-    """
-    if len(image) == 0:
-        logger.warning("the results hold no detections: every AP is 0")
-        return ("the results hold no detections: every AP is 0",)
-    lines = []
-    objects = PairSet(truth, truth.pairs)
-    present = objects.contains(image, category)
-    for shift in (-1, 1):
-        would = objects.contains(image, category, shift)
-        mass = scores[would].sum()
-        if would.sum() > LEAST_DETECTIONS and mass > SHIFT_WARNING * scores[present].sum():
-            lines.append(
-                f"{present.sum()} of {len(image)} detections are of categories that their image "
-                f"has objects of (sum of scores {scores[present].sum():.1f}); with category ids "
-                f"{shift:+d} it would be {would.sum()} ({mass:.1f}); are the category ids shifted "
-                "by one?"
-            )
-    if not lines and num_labelled < (1 - UNLABELLED_WARNING) * len(image):
-        lines.append(
-            f"{len(image) - num_labelled} of {len(image)} detections are of categories that are "
-            "neither annotated nor marked absent in their image and so do not count; are these "
-            "the category ids of the annotations?"
-        )
-    for line in lines:
-        logger.warning(line)
-    return tuple(lines)
-
-
 def limit_warnings(image: NDArray[np.int64], num_images: int) -> tuple[str, ...]:
-    """AP_fixed and AP_pool mean something else if the detector kept so many of every image."""
+    """AP_fixed and AP_pool mean something else if the detector kept so many of every image.
+
+    A limit shows as many images with the largest number of detections and few with one less; small
+    numbers, as of results above a high score, are the same in many images without any limit.
+    """
     count = np.bincount(image, minlength=num_images)
     most = int(count.max(initial=0))
-    cut = int((count == most).sum())
-    if most < 2 or cut < max(2, num_images // 20):
+    cut, one_less = int((count == most).sum()), int((count == most - 1).sum())
+    if most < LEAST_LIMIT or cut < max(2, num_images // 20) or cut <= 2 * one_less:
         return ()
     line = (
         f"{cut} of {num_images} images have exactly {most} detections and none has more; AP_fixed "

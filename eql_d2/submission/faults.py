@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from eql_d2.evaluation.results import OWN_IDS
+
 NUM_EXAMPLES = 3  # the first ones of each kind are kept
 LONGEST_TEXT = 100  # characters of a value that is shown
 _SHORT = reprlib.Repr()
@@ -60,7 +62,7 @@ KINDS = {
     "category-unknown": Kind(
         "records",
         "'category_id' is not in the annotations",
-        "ids must be the data set's own (LVIS v1: 1 to 1203), not a model's indices from 0",
+        OWN_IDS,
     ),
     "score-form": Kind("records", "'score' is not a finite number"),
     "score-range": Kind("records", "'score' is not within 0..1", ignorable=True),
@@ -95,16 +97,16 @@ KINDS = {
     ),
     "category-shift": Kind(
         "records",
-        "categories that their image has objects of would get far more of the scores if all "
-        "category ids were shifted by one",
-        "LVIS ids start at 1: add the shift to every category_id",
+        "the category ids are shifted: categories that their image has objects of would get far "
+        "more of the scores with other ids",
+        "LVIS ids start at 1; change every category_id in the way that fits",
         ignorable=True,
     ),
     "unlabelled": Kind(
         "records",
         "categories that are neither annotated nor marked absent in their image; these records "
         "do not count, and they are nearly all",
-        "are these the category ids of the annotations?",
+        "is the model untrained, or are these not the category ids of the annotations?",
         warning=True,
     ),
     "bbox-empty": Kind(

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eql_d2.evaluation.ground_truth import find_ids
+from eql_d2.evaluation.result_checks import TOLERANCE, outside_unit_range
 from eql_d2.evaluation.rle import is_rle, measure_joined_rles
 from eql_d2.evaluation.rle_strings import JoinedRles, join_rles
 from eql_d2.submission.checked_columns import (
@@ -24,8 +25,6 @@ from eql_d2.submission.checked_columns import (
 )
 from eql_d2.submission.faults import FaultBook, short
 from eql_d2.submission.image_info import ImageInfo
-
-TOLERANCE = 1.0  # pixels that a box may reach out of the image: detectors clip in float32
 
 
 @dataclass(frozen=True)
@@ -129,8 +128,7 @@ def _check_scores(
 ) -> NDArray[np.float64]:
     scores, finite = finite_numbers(values)
     _note(book, "score-form", given & ~finite, first, lambda i: _of(objects[i]))
-    outside = (scores < 0) | (scores > 1)
-    _note(book, "score-range", outside, first, lambda i: _of(objects[i]))
+    _note(book, "score-range", outside_unit_range(scores), first, lambda i: _of(objects[i]))
     return scores
 
 

@@ -13,13 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eql_d2.evaluation.ground_truth import find_ids
+from eql_d2.evaluation.result_checks import BoxForm, ShiftTest, hardly_labelled
 from eql_d2.submission.faults import NUM_EXAMPLES, FaultBook
 from eql_d2.submission.image_info import ImageInfo
-from eql_d2.submission.record_checks import TOLERANCE, Batch
+from eql_d2.submission.record_checks import Batch
 
-UNLABELLED = 0.99  # share of detections on pairs nobody looked at: the ids are likely wrong
-SHIFT = 2  # times the sum of scores on pairs with an object after a shift of the ids
-LEAST = 20  # records below which a share proves nothing
 PRIME = np.uint64(0x9E3779B97F4A7C15)
 
 
@@ -74,26 +72,15 @@ class FieldTally:
 
 
 class LabelTally:
-    """Counts the detections of categories that are known to be there or not there.
-
-    The scores of those that their image has objects of are also summed with all category ids one
-    lower and one higher: that is how ids off by one show. Numbers of detections would not show it,
-    since detectors fill their limit with doubtful detections of everything.
-    """
-
-    SHIFTS = (0, -1, 1)
+    """Looks for shifted category ids, and for ids that hardly ever meet a label."""
 
     def __init__(self, info: ImageInfo) -> None:
         self._info = info
         objects = np.zeros(0, dtype=np.int64) if info.object_pairs is None else info.object_pairs
         self._objects = objects
-        self._pairs = np.union1d(objects, info.negative_pairs)
-        self._known = 0
-        shape = (len(self.SHIFTS), len(info.category_ids))
-        self._hits = np.zeros(shape, dtype=np.int64)
-        self._mass = np.zeros(shape)
-        self._total = 0
-        self._in_federated = 0
+        self._labelled = np.union1d(objects, info.negative_pairs)
+        self._shift = ShiftTest(len(info.image_ids), info.category_ids, objects, self._has_object)
+        self._total = self._num_labelled = 0
 
     def add(self, batch: Batch) -> None:
         """Count one batch."""
@@ -101,68 +88,49 @@ class LabelTally:
             return
         found = (batch.image >= 0) & (batch.category >= 0)
         image, category = batch.image[found], batch.category[found]
-        scores = np.nan_to_num(batch.scores[found], nan=0.0, posinf=0.0, neginf=0.0)
-        size = len(self._info.category_ids)
+        labelled = find_ids(self._labelled, self._pairs(image, category))[1]
+        self._num_labelled += int((labelled | self._info.exhaustive[image]).sum())
         self._total += len(image)
-        self._in_federated += int((~self._info.exhaustive[image]).sum())
-        for row, shift in enumerate(self.SHIFTS):
-            shifted = category + shift
-            inside = (shifted >= 0) & (shifted < size)
-            pairs = shifted[inside] * len(self._info.image_ids) + image[inside]
-            hit = find_ids(self._objects, pairs)[1]
-            where, weights = category[inside][hit], scores[inside][hit]
-            self._hits[row] += np.bincount(where, minlength=size)
-            self._mass[row] += np.bincount(where, weights=weights, minlength=size)
-            if shift == 0:
-                self._known += int(find_ids(self._pairs, pairs)[1].sum())
+        self._shift.add(image, category, np.nan_to_num(batch.scores[found], nan=0.0))
 
     def report(self, book: FaultBook) -> None:
-        """Note ids off by one, or else ids that hardly ever meet a label."""
-        now, *others = self._mass
-        best = int(np.argmax([then.sum() for then in others]))
-        shift, then = self.SHIFTS[1 + best], others[best]
-        hits, would = int(self._hits[0].sum()), int(self._hits[1 + best].sum())
-        grown = would > LEAST and then.sum() > SHIFT * now.sum()
-        if grown and (then > now).sum() > (then < now).sum():
-            share = f"{hits} of {self._total} records are of categories that their image has"
-            sums = f"sum of scores {now.sum():.1f} and {then.sum():.1f}"
-            text = f"{share}; with ids {shift:+d} it would be {would} ({sums})"
-            book.add("category-shift", self._total - hits, [text])
-            return
-        unknown = self._total - self._known
-        if self._in_federated == self._total >= LEAST and unknown > UNLABELLED * self._total:
-            book.add("unlabelled", unknown)
+        """Note shifted ids, or else ids that hardly ever meet a label."""
+        shift = self._shift.result()
+        if shift is not None:
+            text = (
+                f"{shift.hits} of {self._total} records are of categories that their image has "
+                f"(sum of scores {shift.mass:.1f}), and {shift.hits_changed} "
+                f"({shift.mass_changed:.1f}) with {shift.change}"
+            )
+            book.add("category-shift", self._total - shift.hits, [text])
+        elif self._info.has_labels and hardly_labelled(self._num_labelled, self._total):
+            book.add("unlabelled", self._total - self._num_labelled)
+
+    def _has_object(
+        self, image: NDArray[np.int64], category: NDArray[np.int64]
+    ) -> NDArray[np.bool_]:
+        return find_ids(self._objects, self._pairs(image, category))[1]
+
+    def _pairs(self, image: NDArray[np.int64], category: NDArray[np.int64]) -> NDArray[np.int64]:
+        return category * len(self._info.image_ids) + image
 
 
 class BoxTally:
-    """Counts boxes that look like two corners, or like shares of the image."""
+    """Looks for boxes that are two corners, or shares of the image."""
 
     def __init__(self, info: ImageInfo) -> None:
         self._sizes = info.sizes
-        self._boxes = self._corners = self._outside = self._relative = 0
+        self._form = BoxForm()
 
     def add(self, batch: Batch) -> None:
-        """Count one batch."""
+        """Look at one batch."""
         good = (batch.image >= 0) & ~np.isnan(batch.boxes[:, 0])
-        sizes = self._sizes[batch.image[good]]
-        x, y, width, height = batch.boxes[good].T
-        limit = sizes[:, ::-1].T + TOLERANCE
-        self._boxes += len(x)
-        self._relative += int((batch.boxes[good].max(axis=1, initial=0) <= 1).sum())
-        corners = (width > x) & (height > y) & (width <= limit[0]) & (height <= limit[1])
-        self._corners += int(corners.sum())
-        with np.errstate(over="ignore"):
-            outside = (x + width > limit[0]) | (y + height > limit[1])
-        self._outside += int(outside.sum())
+        self._form.add(batch.boxes[good], self._sizes[batch.image[good]])
 
     def report(self, book: FaultBook) -> None:
-        """Note what all boxes have in common; that some reach out of the image proves corners."""
-        if self._boxes < LEAST:
-            return
-        if self._relative == self._boxes:
-            book.add("bbox-relative", self._boxes)
-        elif self._corners == self._boxes and self._outside > 0:
-            book.add("bbox-corners", self._boxes)
+        """Note what all boxes have in common."""
+        if self._form.found is not None:
+            book.add(f"bbox-{self._form.found}", self._form.count)
 
 
 class RepetitionTally:

@@ -139,8 +139,10 @@ def test_shifted_category_ids_are_warned_of(shift, shared_data, caplog):
     for record in records:
         record["category_id"] = (record["category_id"] + shift - 1) % 1230 + 1
     evaluation = evaluate(truth, records, iou_types=["bbox"])
-    assert f"with category ids {-shift:+d} it would be 9" in evaluation.table()
-    assert "shifted by one" in caplog.text
+    (warning,) = evaluation.warnings
+    assert f"with category ids {-shift:+d}: are" in warning
+    assert warning in evaluation.table()
+    assert "are the category ids shifted?" in caplog.text
 
 
 def test_shifted_ids_show_below_a_detectors_doubtful_detections(shared_data):
@@ -163,7 +165,11 @@ def test_shifted_ids_show_below_a_detectors_doubtful_detections(shared_data):
 
 def test_no_detections_at_all_are_warned_of():
     truth = box_truth([(0, 0, 9, 9)])
-    assert "no detections" in evaluate(truth, [], iou_types=["bbox"]).warnings[0]
+    said = "there are no detections in the evaluated images: AP is 0 where there are objects"
+    assert evaluate(truth, [], iou_types=["bbox"]).warnings == (said,)
+    truth["images"].append(truth["images"][0] | {"id": 77})
+    elsewhere = [detection((0, 0, 9, 9))]
+    assert evaluate(truth, elsewhere, iou_types=["bbox"], image_ids=[77]).warnings == (said,)
 
 
 def test_noise_of_all_categories_is_no_shift(shared_data, caplog):

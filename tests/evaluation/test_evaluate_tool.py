@@ -35,14 +35,22 @@ def test_writes_metrics_table_and_csv(run, tmp_path, random_case):
     assert done.returncode == 0, done.stderr
     expected = evaluate(*random_case(21))
     assert json.loads((tmp_path / "out/metrics.json").read_text()) == expected.metrics
-    assert expected.table(warnings=False) in done.stdout
+    assert expected.table() in done.stdout
     assert (tmp_path / "out/per_category.csv").is_file()
 
 
-def test_a_warning_is_shown_once(run):
-    done = run(change=lambda _, records: records.clear())
+def test_a_warning_is_shown_when_it_is_found_and_again_below_the_table(run):
+    done = run(change=lambda _, records: [r.update(score=100 * r["score"]) for r in records])
     assert done.returncode == 0, done.stderr
-    assert (done.stdout + done.stderr).count("the results hold no detections") == 1
+    before, after = done.stdout.split("AP50")
+    said = "scores are outside 0..1 (first: record "
+    assert (before.count(said), after.count(said)) == (1, 1)
+    assert after.splitlines()[-2].startswith("warning: ")
+
+
+def test_nothing_is_warned_of_without_need(run):
+    done = run()
+    assert "warning" not in done.stdout + done.stderr
 
 
 def test_boxes_alone(run, tmp_path):

@@ -8,6 +8,7 @@ import pytest
 
 from eql_d2.evaluation import evaluate
 from eql_d2.evaluation.report import METRICS
+from eql_d2.evaluation.selection import limit_warnings
 
 RANGES = ((0, 1e10), (0, 32**2), (32**2, 96**2), (96**2, 1e10))
 
@@ -186,7 +187,22 @@ def test_results_that_were_cut_per_image_are_warned_of(random_case):
         ]
         warnings = evaluate(truth, many, metrics=["fixed"]).warnings
         assert any("without a limit per image" in line for line in warnings) == warned
+    few = [first | {"image_id": image["id"]} for image in truth["images"] for _ in range(3)]
+    assert not evaluate(truth, few, metrics=["fixed"]).warnings, "results above a high score"
     lonely = copy.deepcopy(records)
     assert not any(
         "without a limit" in line for line in evaluate(truth, lonely, metrics=["ap"]).warnings
     )
+
+
+def test_a_limit_shows_as_a_pile_at_the_largest_number():
+    rng = np.random.default_rng(0)
+
+    def warned(count):
+        return limit_warnings(np.repeat(np.arange(len(count)), count), len(count)) != ()
+
+    assert warned(np.minimum(rng.poisson(80, 500), 90))
+    assert warned(np.full(20, 300))
+    for mean in (0.5, 3, 12, 300):
+        counts = [rng.poisson(mean, number) for number in (5, 20, 500) for _ in range(40)]
+        assert sum(map(warned, counts)) <= 4, "of 120 detectors without a limit"

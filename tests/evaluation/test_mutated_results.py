@@ -42,7 +42,8 @@ def outcome(source):
             if ": no '" not in str(problem)
             else "no key"
         )
-    return [None if part is None else list(map(str, part)) for part in vars(found).values()]
+    parts = vars(found).values()
+    return [p if p is None or isinstance(p, bool) else list(map(str, p)) for p in parts]
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -138,7 +138,11 @@ def test_numbers_that_are_none_pass_as_in_json(tmp_path, parser):
     [
         (b"", "expected a json list of detections at byte 0, got nothing: the file is empty"),
         (b"  \n", "at byte 3, got nothing"),
-        (b' {"images": []}', "at byte 1, got an object; is it an annotation file?"),
+        (b' {"images": []}', "at byte 1, got an object, as in an annotation file"),
+        (
+            b'{"image_id": 1}\n{"image_id": 2}',
+            "got an object, as in an annotation file or a file of one record a line",
+        ),
         (b"null", "at byte 0, got 'null'"),
         (b"\xff\xfe[", r"at byte 0, got '\xff\xfe['"),
         (b"[", "at byte 1: Expecting value; was it cut off while being written?"),

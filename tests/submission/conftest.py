@@ -77,6 +77,38 @@ def make_records():
 
 
 @pytest.fixture
+def many_categories():
+    """Annotations of 30 categories in 60 images, and what a working detector finds there."""
+    rng = np.random.default_rng(0)
+    truth = {
+        "images": [
+            {
+                "id": i,
+                "height": 40,
+                "width": 60,
+                "neg_category_ids": rng.integers(1, 31, 4).tolist(),
+            }
+            for i in range(60)
+        ],
+        "categories": [{"id": c, "name": f"name {c}", "frequency": "r"} for c in range(1, 31)],
+        "annotations": [],
+    }
+    records = []
+    for image in range(60):
+        shown = rng.choice(30, 3, replace=False) + 1
+        found = [*((c, 0.3) for c in shown.tolist()), *((c, 0.02) for c in rng.integers(1, 31, 9))]
+        for category in shown.tolist():
+            annotation = {"id": len(truth["annotations"]) + 1, "image_id": image, "area": 120.0}
+            annotation |= {"category_id": category, "bbox": [2.0, 3.0, 10.0, 12.0]}
+            truth["annotations"].append(annotation)
+        for number, (category, score) in enumerate(found):
+            box = [2.0 + number, 3.0, 10.0, 12.0]
+            record = {"image_id": image, "category_id": int(category), "score": score, "bbox": box}
+            records.append(record)
+    return truth, records
+
+
+@pytest.fixture
 def official_ap(monkeypatch):
     """``official_ap(truth, records, kind)``: AP of lvis 0.5.3 in percent, None if undefined."""
     monkeypatch.setattr(np, "float", float, raising=False)  # lvis predates NumPy 1.24

@@ -3,7 +3,9 @@
 import json
 
 import numpy as np
+import pytest
 
+from eql_d2.evaluation import evaluate
 from eql_d2.submission import validate_results
 
 
@@ -37,38 +39,20 @@ def test_repeated_records(truth, make_records):
     assert fault.examples == ("image_id 3: 2", "image_id 5: 1")
 
 
-def test_category_ids_off_by_one(truth, make_records):
+@pytest.mark.parametrize("plain_coco", [False, True])
+def test_shifted_category_ids(many_categories, plain_coco):
     """Ids 0..K-1 in place of 1..K, the most frequent mistake: AP is near 0 and nothing says why."""
-    for k, category in enumerate(truth["categories"]):
-        category["id"] = k + 1
-    truth["annotations"] = [a | {"category_id": 5} for a in truth["annotations"]]
-    for image in truth["images"]:
-        image["neg_category_ids"] = [3]
-    records = make_records(90)
-    for i, record in enumerate(records):
-        record["category_id"] = [5, 3][i % 2]
+    truth, records = many_categories
+    if plain_coco:
+        for image in truth["images"]:
+            del image["neg_category_ids"]
     assert counts(validate_results(truth, records)) == {}
-    lower = [record | {"category_id": record["category_id"] - 1} for record in records]
-    report = validate_results(truth, lower)
-    (fault,) = report.errors
-    assert (fault.code, fault.count, fault.total) == ("category-shift", 90, 90)
-    assert fault.examples[0].startswith(
-        "0 of 90 records are of categories that their image has; with ids +1 it would be 45 (sum of"
-    )
-    assert not validate_results(truth, lower, ignore=["category-shift"]).errors
-    few = validate_results(truth, lower[:40])  # 20 of them of such categories prove nothing
-    assert "category-shift" not in counts(few)
-
-
-def test_category_ids_off_by_one_in_plain_coco(truth, make_records):
-    for image in truth["images"]:
-        del image["neg_category_ids"], image["not_exhaustive_category_ids"]
-    right = [r | {"category_id": [2, 10][i % 2]} for i, r in enumerate(make_records(60))]
-    assert validate_results(truth, right).faults == ()
-    wrong = [r | {"category_id": [3, 11][i % 2]} for i, r in enumerate(right)]
-    (fault,) = validate_results(truth, wrong).errors
+    lower = [r | {"category_id": r["category_id"] - 1} for r in records if r["category_id"] > 1]
+    (fault,) = validate_results(truth, lower).errors
     assert fault.code == "category-shift"
-    assert "with ids -1 it would be 60" in fault.examples[0]
+    assert "records are of categories that their image has (sum of" in fault.examples[0]
+    assert fault.examples[0].endswith(" with category ids +1")
+    assert not validate_results(truth, lower, ignore=["category-shift"]).errors
 
 
 def test_nearly_all_without_label(truth, make_records):
@@ -102,3 +86,26 @@ def test_boxes_as_corners_or_shares(truth, make_records):
     assert counts(report)["bbox-corners"] == 60
     shares = [r | {"bbox": [v / 64 for v in r["bbox"]]} for r in records]
     assert counts(validate_results(truth, shares)) == {"bbox-relative": 60}
+
+
+@pytest.mark.parametrize(
+    ("code", "change", "said"),
+    [
+        ("score-range", lambda r: {"score": 100 * r["score"]}, "scores are outside 0..1"),
+        ("bbox-corners", lambda r: {"bbox": [2, 2, 60, 40]}, "looks like two corners"),
+        ("bbox-relative", lambda r: {"bbox": [0.1, 0.1, 0.5, 0.5]}, "lies within 0..1"),
+        ("category-shift", lambda r: {"category_id": r["category_id"] % 30 + 1}, "ids shifted?"),
+        ("unlabelled", lambda r: {"category_id": 31}, "neither annotated nor marked absent"),
+    ],
+)
+def test_evaluation_warns_of_what_the_validator_finds(many_categories, code, change, said):
+    truth, records = many_categories
+    truth["categories"].append({"id": 31, "name": "name 31", "frequency": "r"})
+    records = [r | {"bbox": [1 + i % 9, *r["bbox"][1:]]} for i, r in enumerate(records)]
+    assert counts(validate_results(truth, records)) == {}
+    assert evaluate(truth, records, iou_types=["bbox"]).warnings == ()
+    changed = [record | change(record) for record in records]
+    found = set(counts(validate_results(truth, changed)))
+    assert code in found <= {code, "bbox-outside", "duplicates"}
+    (warning,) = evaluate(truth, changed, iou_types=["bbox"]).warnings
+    assert said in warning

@@ -7,8 +7,10 @@ import logging
 import weakref
 from typing import Any
 
+import torch
 from torch import nn
 
+from eql_d2.config_checks import config_warnings
 from eql_d2.engines.d2.checkpointer import Checkpointer
 from eql_d2.engines.d2.compat import (
     CommonMetricPrinter,
@@ -80,6 +82,9 @@ def work(job: Job) -> None:
 def train(job: Job, model: nn.Module) -> None:
     """Train ``model`` as the configuration says, from where its checkpoints left off if asked."""
     cfg = job.cfg
+    if comm.is_main_process():
+        for warning in config_warnings(cfg, lambda iteration: learning_rate(cfg, iteration)):
+            logger.warning(warning)
     freeze_unread_levels(
         model.get_submodule("backbone"),
         [*cfg.MODEL.RPN.IN_FEATURES, *cfg.MODEL.ROI_HEADS.IN_FEATURES],
@@ -109,6 +114,14 @@ def write_detections(job: Job, model: nn.Module) -> None:
     shard.unlink(missing_ok=True)  # of a run that was stopped: nobody shall take it for this one's
     with ResultsWriter(shard, job.category_ids) as writer:
         inference_on_dataset(RawDetections(model), test_batches(job), DetectionWriter(writer))
+
+
+def learning_rate(cfg: Any, iteration: int) -> float:
+    """Return the rate at an iteration, counted from 0, without any parameter's own factor."""
+    optimizer = torch.optim.SGD([torch.zeros(1)], lr=cfg.SOLVER.BASE_LR)
+    scheduler = build_lr_scheduler(_with_steps_that_come(cfg), optimizer)
+    scheduler.last_epoch = iteration
+    return float(scheduler.get_lr()[0])
 
 
 def _with_steps_that_come(cfg: Any) -> Any:

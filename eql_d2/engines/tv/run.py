@@ -25,6 +25,7 @@ from eql_d2.checkpoint import (
 )
 from eql_d2.command_line import TrainOptions
 from eql_d2.config import add_eql_config, detectron2_defaults, load_config
+from eql_d2.config_checks import config_warnings
 from eql_d2.engines.tv import checkpoints
 from eql_d2.engines.tv.checking import checked_settings
 from eql_d2.engines.tv.checkpoints import Progress
@@ -33,7 +34,7 @@ from eql_d2.engines.tv.model import MaskRcnn, build_model
 from eql_d2.engines.tv.progress import format_duration
 from eql_d2.engines.tv.reading import read_settings
 from eql_d2.engines.tv.settings import Settings
-from eql_d2.engines.tv.solver import build_optimizer
+from eql_d2.engines.tv.solver import build_optimizer, rate_factor
 from eql_d2.engines.tv.training import train, training_records
 from eql_d2.errors import UserError
 from eql_d2.experiment import (
@@ -163,6 +164,9 @@ def _train(
 ) -> None:
     output_dir = Path(settings.output_dir)
     assert experiment.train is not None
+    solver = settings.solver
+    for warning in config_warnings(cfg, lambda i: solver.base_lr * rate_factor(solver, i)):
+        logger.warning(warning)
     records = training_records(experiment.train, settings)
     optimizer = build_optimizer(model, settings.solver)
     progress = _start(model, optimizer, settings, resume=resume)

@@ -5,12 +5,14 @@ from contextlib import suppress
 import pytest
 import torch
 
+from eql_d2.config_checks import config_warnings
 from eql_d2.errors import MissingPackageError
 
 with suppress(MissingPackageError):
     from eql_d2.engines.d2.datasets import PackedDataset
     from eql_d2.engines.d2.predictor import config_from_yaml
     from eql_d2.engines.d2.statistics import statistics_from_config
+    from eql_d2.engines.d2.worker import learning_rate
 
 pytestmark = pytest.mark.detectron2
 
@@ -65,3 +67,19 @@ def test_reference_world_size_scales_the_schedule(make_job):
     assert (solver.IMS_PER_BATCH, solver.MAX_ITER, solver.STEPS) == (4, 50, (40,))
     assert pytest.approx(0.02) == solver.BASE_LR
     assert config_from_yaml(job.config_yaml).SOLVER.MAX_ITER == 50
+
+
+@pytest.mark.parametrize("steps", ["[]", "[30, 44]"])
+@pytest.mark.parametrize("warmup", [4, 60, 1000])
+def test_a_warning_tells_the_highest_rate_of_the_scaled_schedule(make_job, warmup, steps):
+    overrides = ("SOLVER.REFERENCE_WORLD_SIZE", 1, "SOLVER.MAX_ITER", 100, "SOLVER.STEPS", steps)
+    cfg = make_job(*overrides, "SOLVER.WARMUP_ITERS", warmup, world_size=2).cfg
+    rates = [learning_rate(cfg, i) for i in range(50)]
+    lines = config_warnings(cfg, lambda i: learning_rate(cfg, i))
+    assert len(lines) == (warmup // 2 >= (15 if steps != "[]" else 50))
+    for line in lines:
+        assert line.startswith(
+            f"SOLVER.BASE_LR is 0.02, but the learning rate reaches at most {max(rates):.3g}: "
+        )
+    if not lines:
+        assert max(rates) == pytest.approx(0.02)

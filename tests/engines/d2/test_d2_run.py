@@ -63,6 +63,17 @@ def test_the_log_has_every_iteration_with_losses_and_statistics(trained):
     assert "eta:" in (folder / "log.txt").read_text()
 
 
+def test_a_schedule_that_never_reaches_its_rate_is_told_once(trained, options, tmp_path, caplog):
+    folder, _ = trained
+    assert "SOLVER.WARMUP_ITERS" not in (folder / "log.txt").read_text()
+    short = ("SOLVER.MAX_ITER", 1, "SOLVER.STEPS", "[2]", "MODEL.MASK_ON", "False")
+    run(options(tmp_path, *short))
+    log = (tmp_path / "log.txt").read_text()
+    assert log.count("SOLVER.BASE_LR is 0.01, but the learning rate reaches at most 1e-05: ") == 1
+    assert log.count("SOLVER.STEPS [2] are not below SOLVER.MAX_ITER 1: ") == 1
+    assert sum("SOLVER.WARMUP_ITERS" in record.getMessage() for record in caplog.records) == 1
+
+
 def test_checkpoints_describe_themselves(trained):
     folder, _ = trained
     metadata = read_checkpoint_metadata(folder / "model_0000001.pth")

@@ -84,6 +84,15 @@ def test_the_same_seed_gives_the_same_run(start, tmp_path):
     assert losses_of(tmp_path / "c") != losses_of(tmp_path / "a")
 
 
+def test_a_schedule_that_never_reaches_its_rate_is_told_once(start, caplog):
+    start("a")
+    assert "SOLVER.WARMUP_ITERS" not in caplog.text
+    start("b", "SOLVER.WARMUP_ITERS", 1000)
+    # MAX_ITER 4 and STEPS [3]: the warm-up leads to a tenth of the rate, of which it reaches 3/4.
+    said = "SOLVER.BASE_LR is 0.01, but the learning rate reaches at most 0.000753"
+    assert caplog.text.count(said) == 1
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_resumed_run_equals_an_uninterrupted_one(start, tmp_path, monkeypatch, caplog, workers):
     extra = (

