@@ -16,10 +16,15 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from eql_d2.config import KEYS, find_key, parse_overrides
 from eql_d2.errors import MissingPackageError, UserError
-from eql_d2.files import DISK_ERRORS, PATH_ERRORS
+from eql_d2.files import DISK_ERRORS, PATH_ERRORS, STATISTICS_FILE, AnyPath
+
+if TYPE_CHECKING:
+    from eql_d2.categories import CategoryStatistics
 
 VALUE_FLAGS = (
     "--config-file",
@@ -29,6 +34,7 @@ VALUE_FLAGS = (
     "--machine-rank",
     "--dist-url",
 )
+FREQUENCY = "frequency"  # --groups-from: the field of that name in the annotations
 ENGINES = ("auto", "detectron2", "torchvision")
 DETECTRON2_COMMIT = "02b5c4e295e990042a714712c21dc79b731e8833"
 DETECTRON2_INSTALL = (
@@ -166,6 +172,110 @@ def add_group_options(parser: argparse.ArgumentParser) -> None:
         "--common-max", type=int, default=common, metavar="N",
         help=f"common: at most N images (default: {common})",
     )  # fmt: skip
+
+
+def add_groups_from(parser: argparse.ArgumentParser) -> None:
+    """Add ``--groups-from`` and the options of :func:`add_group_options`, for tools that score.
+
+    Read the answer with :func:`group_sources` and :func:`chosen_groups`.
+    """
+    parser.add_argument(
+        "--groups-from",
+        metavar="SOURCE",
+        help="which categories are rare, common and frequent: training annotations, whose images "
+        f"are counted; a run's {STATISTICS_FILE}, or its folder; or the word frequency for that "
+        "field of --annotations (default: the groups of the run whose folder the results lie in, "
+        "else that field)",
+    )
+    add_group_options(parser)
+    # None tells "not given": the groups of a run stay as they are unless others are asked for.
+    parser.set_defaults(group_mode=None, rare_max=None, common_max=None)
+
+
+@dataclass(frozen=True)
+class ChosenGroups:
+    """The groups to score with; the defaults mean those of the annotations.
+
+    Attributes:
+        letters: "r", "c" or "f" by category id; None: the ``frequency`` of the annotations.
+        source: in words, how the groups were formed and where they come from.
+        training_images: images by category id; None where they are not known.
+    """
+
+    letters: dict[int, str] | None = None
+    source: str = ""
+    training_images: dict[int, int] | None = None
+
+
+def group_sources(args: argparse.Namespace, results: Sequence[AnyPath]) -> list[Path]:
+    """Return the files that the groups come from: as ``--groups-from`` says, else those of runs.
+
+    Args:
+        args: of a parser with :func:`add_groups_from`.
+        results: results files. Those at ``RUN/inference/`` belong to the run that left its groups
+            in ``RUN/category_statistics.json``.
+    """
+    if args.groups_from == FREQUENCY:
+        return []
+    if args.groups_from is not None:
+        file = Path(args.groups_from) / STATISTICS_FILE
+        return [file if file.is_file() else Path(args.groups_from)]
+    folders = [Path(file).parent for file in results]
+    folders = [f if f.name else Path(os.path.abspath(f)) for f in folders]  # given from inside
+    files = [f.parent / STATISTICS_FILE for f in folders if f.name == "inference"]
+    return [file for file in dict.fromkeys(files) if file.is_file()]
+
+
+def chosen_groups(args: argparse.Namespace, sources: Sequence[Path]) -> ChosenGroups:
+    """Read the groups.
+
+    Args:
+        args: of a parser with :func:`add_groups_from`.
+        sources: as :func:`group_sources` found them.
+
+    Raises:
+        UserError: runs have different groups, or groups are to be formed without image counts.
+        DataError: a file cannot be read, or holds neither annotations nor statistics.
+    """
+    given = {"mode": args.group_mode, "rare_max": args.rare_max, "common_max": args.common_max}
+    given = {name: value for name, value in given.items() if value is not None}
+    chosen: list[tuple[str, CategoryStatistics]] = []
+    if sources:
+        from eql_d2.categories import read_statistics  # imports torch
+
+        read = [(str(source), read_statistics(source)) for source in sources]
+        if args.groups_from is None:
+            # Earlier versions did not say how groups were formed, nor always score with these.
+            read = [(source, statistics) for source, statistics in read if statistics.grouping]
+        chosen = [(source, s.with_groups(**given) if given else s) for source, s in read]
+    if not chosen and given:
+        raise UserError(
+            "--group-mode, --rare-max and --common-max form groups from image counts; say with "
+            "--groups-from which: training annotations or a run folder"
+        )
+    if not chosen:
+        return ChosenGroups()
+    source, statistics = chosen[0]
+    letters = dict(zip(statistics.category_ids, statistics.groups, strict=True))
+    for other, others in chosen[1:]:
+        _refuse_other_groups(source, letters, other, others)
+    counts = statistics.image_count.tolist()
+    words = f"{statistics.grouping or 'as given'}, from {source}"
+    images = dict(zip(statistics.category_ids, counts, strict=True))
+    return ChosenGroups(letters, words, images)
+
+
+def _refuse_other_groups(
+    first: str, letters: dict[int, str], second: str, statistics: CategoryStatistics
+) -> None:
+    others = dict(zip(statistics.category_ids, statistics.groups, strict=True))
+    different = [i for i in sorted({*letters, *others}) if letters.get(i) != others.get(i)]
+    if different:
+        pair = " and ".join(repr(groups.get(different[0], "none")) for groups in (letters, others))
+        raise UserError(
+            f"{first} and {second} have different groups: {len(different)} categories, first id "
+            f"{different[0]} ({pair}). Choose one of them for all results with --groups-from"
+        )
 
 
 def refuse_repeats(flag: str, values: Sequence[object]) -> None:

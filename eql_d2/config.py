@@ -62,7 +62,7 @@ KEYS: tuple[Key, ...] = (
         "MODEL.EQL.STATISTICS",
         "train",
         "where image counts come from: train (the training annotations), lvis_v0.5, lvis_v1 "
-        "(bundled tables) or the path of an annotation file",
+        "(bundled tables) or the path of an annotation file or of a category_statistics.json",
     ),
     Key("MODEL.EQL.LOG_PERIOD", 20, "iterations between two records of the tail/non-tail shares"),
     # --- the data ------------------------------------------------------------------------------

@@ -8,13 +8,18 @@ from __future__ import annotations
 
 import logging
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from fvcore.common.config import CfgNode
 
-from eql_d2.categories import CategoryStatistics
+from eql_d2.categories import (
+    CategoryStatistics,
+    Grouping,
+    read_statistics,
+    write_statistics,
+)
 from eql_d2.checkpoint import METADATA_KEY, load_checkpoint, read_checkpoint_metadata
 from eql_d2.config import KEYS, get_value
 from eql_d2.config_checks import (
@@ -51,7 +56,8 @@ class Experiment:
     Attributes:
         train: training data; None when only evaluating and no training annotations are there.
         test: test data.
-        statistics: image counts that decide tail categories and r/c/f groups.
+        statistics: image counts that decide tail categories; its groups are those that the run is
+            evaluated with.
         lambda_: the threshold of EQL eq. 8 on image fractions; 0 when the loss uses none.
     """
 
@@ -111,6 +117,7 @@ def prepare_experiment(
     problems += mask_problems(cfg, has_masks)
     if problems:
         raise ConfigError(problems)
+    statistics = _with_groups(cfg, statistics, test)
     return Experiment(train, test, statistics, resolve_lambda(cfg, statistics))
 
 
@@ -240,21 +247,25 @@ def finish_evaluation(
 ) -> dict[str, float | None]:
     """Score a results file and leave metrics, tables and pictures in ``OUTPUT_DIR``.
 
-    Prints the table, writes ``metrics.json`` and ``per_category.csv``, and draws
+    Prints the table, writes ``metrics.json`` and ``per_category.csv``, beside them
+    ``category_statistics.json`` with the groups they are about, and draws
     ``EVALUATION.NUM_PICTURES`` test images into ``pictures/``.
 
     Returns:
         flat metrics in percent, ``None`` where undefined.
     """
     output_dir = Path(cfg.OUTPUT_DIR)
+    statistics = experiment.statistics
     evaluation = evaluate(
         experiment.test.json_path,
         results_path,
         iou_types=("bbox", "segm") if cfg.MODEL.MASK_ON else ("bbox",),
-        groups=evaluation_groups(cfg, experiment),
+        groups=statistics.groups,
+        groups_source=str(statistics.grouping),
     )
     print(evaluation.table(), flush=True)
     evaluation.write(output_dir)
+    write_statistics(statistics, output_dir)
     number = cfg.EVALUATION.NUM_PICTURES
     if number:
         from eql_d2.plotting import save_prediction_pictures  # matplotlib is slow to import
@@ -264,22 +275,10 @@ def finish_evaluation(
             results_path,
             output_dir / "pictures",
             number,
-            groups=experiment.statistics.groups,
+            groups=statistics.groups,
         )
         logger.info(f"pictures of predictions next to ground truth: {output_dir / 'pictures'}")
     return evaluation.metrics
-
-
-def evaluation_groups(cfg: CfgNode, experiment: Experiment) -> tuple[str, ...] | None:
-    """Return the r/c/f group of each category, or None where the test file's own are to be used.
-
-    LVIS files carry their official groups; they win unless a ``DATA`` grouping key was changed.
-    """
-    keys = ("DATA.GROUP_MODE", "DATA.RARE_MAX_IMAGES", "DATA.COMMON_MAX_IMAGES")
-    changed = any(get_value(cfg, k.name) != k.default for k in KEYS if k.name in keys)
-    if experiment.test.has_frequency and not changed:
-        return None
-    return experiment.statistics.groups
 
 
 def _categories(statistics: CategoryStatistics) -> dict[int, str]:
@@ -302,11 +301,23 @@ def _statistics(cfg: CfgNode, train: DetectionData | None) -> CategoryStatistics
                 "MODEL.EQL.STATISTICS is train but DATA.TRAIN_JSON names no file; set one of them "
                 f"({', '.join(TABLES)} or the path of an annotation file for the former)"
             )
-        statistics = train.statistics
-    elif source in TABLES:
-        statistics = CategoryStatistics.from_table(source)
-    else:
-        statistics = CategoryStatistics.from_json(_below_datasets(source))
+        return train.statistics
+    if source in TABLES:
+        return CategoryStatistics.from_table(source)
+    return read_statistics(_below_datasets(source))
+
+
+def _with_groups(
+    cfg: CfgNode, statistics: CategoryStatistics, test: DetectionData
+) -> CategoryStatistics:
+    """Return the statistics with the r/c/f groups of the run.
+
+    LVIS files carry their official groups; they win unless a ``DATA`` grouping key was changed.
+    """
+    keys = ("DATA.GROUP_MODE", "DATA.RARE_MAX_IMAGES", "DATA.COMMON_MAX_IMAGES")
+    changed = any(get_value(cfg, k.name) != k.default for k in KEYS if k.name in keys)
+    if test.frequency is not None and not changed:
+        return replace(statistics, groups=test.frequency, grouping=Grouping("frequency"))
     data = cfg.DATA
     return statistics.with_groups(
         mode=data.GROUP_MODE, rare_max=data.RARE_MAX_IMAGES, common_max=data.COMMON_MAX_IMAGES

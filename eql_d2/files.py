@@ -17,6 +17,9 @@ from typing import Any, TextIO
 from eql_d2.errors import UserError
 
 AnyPath = str | os.PathLike[str]
+# In the output folder of a run: image counts and groups of its categories, as
+# eql_d2.categories.write_statistics leaves them. Here, because tools look for it without torch.
+STATISTICS_FILE = "category_statistics.json"
 # What only writing meets: a disk or a quota is full, a file is too large, a disk fails or has gone.
 DISK_ERRORS = frozenset(
     getattr(errno, name)

@@ -1,6 +1,7 @@
 """The training command line, the choice of engine and the exit codes."""
 
 import argparse
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -8,9 +9,14 @@ from pathlib import Path
 import pytest
 
 from eql_d2 import command_line
+from eql_d2.categories import CategoryStatistics, write_statistics
 from eql_d2.command_line import (
+    ChosenGroups,
     add_group_options,
+    add_groups_from,
     choose_engine,
+    chosen_groups,
+    group_sources,
     parse_train_options,
     refuse_repeats,
     run_tool,
@@ -237,6 +243,124 @@ def test_group_options_have_the_defaults_of_the_configuration():
     assert args.common_max == defaults["DATA.COMMON_MAX_IMAGES"]
     args = parser.parse_args(["--group-mode", "quantiles", "--rare-max", "2", "--common-max", "5"])
     assert vars(args) == {"group_mode": "quantiles", "rare_max": 2, "common_max": 5}
+
+
+@pytest.fixture
+def choose():
+    """``choose(results, *flags)`` -> the groups that a tool is told to use."""
+    parser = argparse.ArgumentParser()
+    add_groups_from(parser)
+
+    def call(results, *flags):
+        args = parser.parse_args([*map(str, flags)])
+        return chosen_groups(args, group_sources(args, results))
+
+    return call
+
+
+@pytest.fixture
+def make_run(tmp_path):
+    """``make_run(name, counts)`` -> results file in the folder of a quantile run."""
+
+    def make(name, counts=(1, 2, 3), grouped=True):
+        statistics = CategoryStatistics.from_counts(
+            names=["a", "b", "c"], category_ids=[2, 5, 7], image_count=counts,
+            instance_count=counts, num_images=9,
+        ).with_groups("quantiles")  # fmt: skip
+        path = write_statistics(statistics, tmp_path / name)
+        if not grouped:  # as earlier versions wrote it
+            content = json.loads(path.read_text())
+            del content["groups"]
+            path.write_text(json.dumps(content))
+        results = tmp_path / name / "inference" / "lvis_instances_results.json"
+        results.parent.mkdir()
+        results.write_text("[]")
+        return results
+
+    return make
+
+
+def test_results_in_a_run_are_scored_with_its_groups(choose, make_run, tmp_path, monkeypatch):
+    results = make_run("run")
+    groups = choose([results])
+    assert groups.letters == {2: "r", 5: "c", 7: "f"}
+    assert groups.training_images == {2: 1, 5: 2, 7: 3}
+    thirds = "thirds of the categories by training images (quantiles), from "
+    assert groups.source == f"{thirds}{tmp_path}/run/category_statistics.json"
+    monkeypatch.chdir(results.parent)
+    assert choose([results.name]) == groups
+    monkeypatch.chdir(tmp_path)
+    relative = choose([Path("run/inference") / results.name])
+    assert relative.source == f"{thirds}run/category_statistics.json"
+
+
+def test_results_elsewhere_are_scored_with_the_annotations_groups(choose, make_run, tmp_path):
+    results = make_run("run")
+    moved = results.replace(tmp_path / "run" / "mine.json")
+    assert choose([moved]) == ChosenGroups()
+    assert choose([make_run("other")], "--groups-from", "frequency") == ChosenGroups()
+
+
+def test_groups_of_runs_that_did_not_say_how_they_were_formed_must_be_asked_for(choose, make_run):
+    """Such runs were scored with the annotations' groups where these had any."""
+    results = make_run("run", grouped=False)
+    assert choose([results]) == ChosenGroups()
+    run = results.parents[1]
+    groups = choose([results], "--groups-from", run)
+    assert groups.letters == {2: "r", 5: "c", 7: "f"}
+    assert groups.source == f"as given, from {run}/category_statistics.json"
+
+
+def test_the_flag_overrides_the_run(choose, make_run, tmp_path):
+    results, other = make_run("run"), make_run("other", (3, 2, 1))
+    for source in (other.parents[1], other.parents[1] / "category_statistics.json"):
+        assert choose([results], "--groups-from", source).letters == {2: "f", 5: "c", 7: "r"}
+    train = {"images": [{"id": 1}], "annotations": [{"id": 1, "image_id": 1, "category_id": 5}]}
+    train["categories"] = [{"id": i, "name": str(i), "frequency": "f"} for i in (2, 5, 7)]
+    (tmp_path / "train.json").write_text(json.dumps(train))
+    groups = choose([results], "--groups-from", tmp_path / "train.json")
+    assert groups.letters == {2: "r", 5: "r", 7: "r"}, "counted, not read"
+    assert groups.training_images == {2: 0, 5: 1, 7: 0}
+    words = "at most 10, at most 100, more training images (counts), from "
+    assert groups.source == f"{words}{tmp_path}/train.json"
+
+
+def test_other_groups_are_formed_of_the_same_counts(choose, make_run):
+    results = make_run("run", (1, 5, 9))
+    groups = choose([results], "--group-mode", "counts", "--rare-max", 5, "--common-max", 8)
+    assert groups.letters == {2: "r", 5: "r", 7: "f"}
+    assert groups.source.startswith("at most 5, at most 8, more training images (counts), from ")
+    assert choose([results], "--rare-max", 0).letters == {2: "c", 5: "c", 7: "c"}
+    with pytest.raises(UserError, match="--group-mode, --rare-max and --common-max form groups"):
+        choose(["elsewhere.json"], "--group-mode", "quantiles")
+    with pytest.raises(UserError, match="--groups-from which"):
+        choose([results], "--groups-from", "frequency", "--rare-max", 3)
+
+
+def test_runs_with_different_groups_are_refused_unless_one_is_chosen(choose, make_run):
+    first, second = make_run("first", (1, 2, 3)), make_run("second", (1, 3, 2))
+    same = make_run("same", (2, 4, 6))
+    assert choose([first, same, "elsewhere.json"]) == choose([first])
+    with pytest.raises(UserError, match=r"different groups: 2 .* id 5 \('c' and 'f'\)\. Choose"):
+        choose([first, second])
+    assert choose([first, second], "--groups-from", second.parents[1]).letters[5] == "f"
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("nowhere.json", r"nowhere\.json cannot be read: No such file"),
+        (".", r"folder \. holds no category_statistics\.json"),
+        ("list.json", "must hold a json object"),
+        ("other.json", "no list named 'images'"),
+    ],
+)
+def test_sources_without_groups_are_named(choose, tmp_path, monkeypatch, source, message):
+    monkeypatch.chdir(tmp_path)
+    Path("list.json").write_text("[]")
+    Path("other.json").write_text("{}")
+    with pytest.raises(UserError, match=message):
+        choose([], "--groups-from", source)
 
 
 def test_values_that_stand_twice_are_named_once():

@@ -8,14 +8,13 @@ import pytest
 import torch
 from PIL import Image
 
-from eql_d2.categories import CategoryStatistics
+from eql_d2.categories import CategoryStatistics, Grouping, read_statistics, write_statistics
 from eql_d2.checkpoint import METADATA_KEY, checkpoint_metadata
 from eql_d2.config import add_eql_config, detectron2_defaults, load_config
 from eql_d2.errors import ConfigError, DataError
 from eql_d2.experiment import (
     checkpoint_categories,
     data_paths,
-    evaluation_groups,
     finish_evaluation,
     loss_from_config,
     prepare_experiment,
@@ -267,6 +266,16 @@ def test_fine_tuning_warns_where_outputs_mean_other_categories(cfg, tmp_path, ca
     assert "id 2 is 'a' in the former, 'category 2' in the latter" in caplog.text
 
 
+def test_the_statistics_of_another_run_stand_in_for_the_training_file(cfg, tmp_path):
+    written = prepare_experiment(cfg, training=True).statistics
+    write_statistics(written, tmp_path / "first")
+    cfg.DATA.TRAIN_JSON = ""
+    cfg.MODEL.EQL.STATISTICS = str(tmp_path / "first" / "category_statistics.json")
+    cfg.DATA.GROUP_MODE = "quantiles"
+    statistics = prepare_experiment(cfg, training=False).statistics
+    assert statistics == written.with_groups("quantiles")
+
+
 def test_training_without_a_single_object_is_refused(cfg, tmp_path):
     cfg.DATA.TRAIN_JSON = str(annotation_file(tmp_path / "empty.json", counts=(0, 0, 0)))
     with pytest.raises(DataError, match="annotates no object"):
@@ -274,19 +283,28 @@ def test_training_without_a_single_object_is_refused(cfg, tmp_path):
 
 
 def test_groups_come_from_training_counts_where_the_file_has_none(cfg):
-    experiment = prepare_experiment(cfg, training=True)
-    assert evaluation_groups(cfg, experiment) == ("r", "r", "r")
+    statistics = prepare_experiment(cfg, training=True).statistics
+    assert statistics.groups == ("r", "r", "r")
     cfg.DATA.RARE_MAX_IMAGES, cfg.DATA.COMMON_MAX_IMAGES = 1, 3
-    experiment = prepare_experiment(cfg, training=True)
-    assert evaluation_groups(cfg, experiment) == ("c", "f", "r")
+    statistics = prepare_experiment(cfg, training=True).statistics
+    assert statistics.groups == ("c", "f", "r")
+    assert statistics.grouping == Grouping("counts", 1, 3)
 
 
 def test_the_files_own_groups_win_until_a_grouping_key_is_changed(cfg, tmp_path):
-    cfg.DATA.TEST_JSON = str(annotation_file(tmp_path / "lvis.json", frequency="c"))
-    assert evaluation_groups(cfg, prepare_experiment(cfg, training=True)) is None
+    path = annotation_file(tmp_path / "lvis.json")
+    content = json.loads(path.read_text())
+    for category, letter in zip(content["categories"], "fcr", strict=True):  # ids 7, 2, 90
+        category["frequency"] = letter
+    path.write_text(json.dumps(content))
+    cfg.DATA.TEST_JSON = str(path)
+    statistics = prepare_experiment(cfg, training=True).statistics
+    assert statistics.groups == ("c", "f", "r"), "in the order of the ids, not of the file"
+    assert statistics.grouping == Grouping("frequency")
     cfg.DATA.RARE_MAX_IMAGES = 1
-    groups = evaluation_groups(cfg, prepare_experiment(cfg, training=True))
-    assert groups == ("c", "c", "r")
+    statistics = prepare_experiment(cfg, training=True).statistics
+    assert statistics.groups == ("c", "c", "r")
+    assert statistics.grouping == Grouping("counts", 1, 100)
 
 
 def test_a_results_file_becomes_metrics_tables_and_pictures(cfg, tmp_path, capsys):
@@ -308,7 +326,12 @@ def test_a_results_file_becomes_metrics_tables_and_pictures(cfg, tmp_path, capsy
     assert json.loads((output / "metrics.json").read_text()) == metrics
     assert (output / "per_category.csv").is_file()
     assert len(list((output / "pictures").glob("*.png"))) >= cfg.EVALUATION.NUM_PICTURES
-    assert "APr" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "APr" in printed
+    assert "rare/common/frequent: at most 1, at most 3, more training images (counts)\n" in printed
+    written = read_statistics(output)
+    assert written == experiment.statistics
+    assert written.grouping == Grouping("counts", 1, 3)
 
 
 def rectangle_rle(box):

@@ -5,7 +5,8 @@
         --annotations gt.json [--json OUT]
 
 The first form compares B with A, the second all runs of B with all runs of A (seeds of one
-configuration). A folder stands for its inference/lvis_instances_results.json. Prints AP, APr, APc
+configuration). A folder stands for its inference/lvis_instances_results.json, and results in the
+folders of runs are compared with the groups of these runs. Prints AP, APr, APc
 and APf of both sides with intervals of the difference over images, over categories, over both and
 over seeds, and in words whether it exceeds each.
 """
@@ -17,7 +18,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from eql_d2.command_line import run_tool
+from eql_d2.command_line import add_groups_from, chosen_groups, group_sources, run_tool
 from eql_d2.errors import UserError
 from eql_d2.evaluation.bootstrap import IOU_TYPES, KNOWN_TYPES, NUM_SAMPLES, resample_results
 from eql_d2.evaluation.comparison import compare_results
@@ -33,7 +34,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--annotations", required=True, metavar="JSON", help="COCO or LVIS json")
     parser.add_argument("--names", nargs=2, metavar=("A", "B"), help="what the sides are called")
     parser.add_argument("--iou-types", nargs="+", choices=KNOWN_TYPES, default=IOU_TYPES)
-    parser.add_argument("--groups-from", metavar="JSON", help="training annotations for r, c, f")
+    add_groups_from(parser)
     parser.add_argument("--resamples", type=int, default=NUM_SAMPLES, metavar="R")
     parser.add_argument("--confidence", type=float, default=0.95, metavar="C")
     parser.add_argument("--seed", type=int, default=0, help="of the random numbers")
@@ -59,20 +60,16 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise UserError(f"give two results files, or --against; got {len(first)} and no other")
         first, second = first[:1], first[1:]
     first, second = _files(first), _files(second)
+    sources = group_sources(args, first + second)
     if args.json is not None:
-        groups_from = [] if args.groups_from is None else [args.groups_from]
-        check_output_file(args.json, "--json", args.annotations, *groups_from, *first, *second)
-    groups = None
-    if args.groups_from is not None:
-        from eql_d2.categories import CategoryStatistics  # imports torch
-
-        statistics = CategoryStatistics.from_json(args.groups_from)
-        groups = dict(zip(statistics.category_ids, statistics.groups, strict=True))
+        check_output_file(args.json, "--json", args.annotations, *sources, *first, *second)
+    groups = chosen_groups(args, sources)
     resampled = resample_results(
         args.annotations,
         first + second,
         iou_types=args.iou_types,
-        groups=groups,
+        groups=groups.letters,
+        groups_source=groups.source,
         num_samples=args.resamples,
         seed=args.seed,
     )

@@ -5,8 +5,10 @@
     ... --iou-types boundary --metrics fixed                 the LVIS challenge of 2021
     ... --metrics coco                                       plain COCO data, as pycocotools
     ... --minival ids.json                                   some of the images
+    ... --groups-from train.json --group-mode quantiles      other rare, common, frequent ones
 
-Prints the table with the number of categories behind each number, and writes DIR/metrics.json
+Results in a run's folder are scored with the groups of that run. Prints the table with the number
+of categories behind each number and the definition of the groups, and writes DIR/metrics.json
 (percent, null where undefined), DIR/per_category.csv, and with --plot DIR/per_category.png.
 """
 
@@ -16,7 +18,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from eql_d2.command_line import run_tool
+from eql_d2.command_line import add_groups_from, chosen_groups, group_sources, run_tool
 from eql_d2.evaluation import IOU_TYPES, METRICS, evaluate, read_image_ids
 from eql_d2.files import check_output_folder
 
@@ -25,20 +27,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the tool."""
     args = _parser().parse_args(argv)
     check_output_folder(args.output_dir, "--output-dir")
-    groups = image_counts = None
-    if args.groups_from is not None:
-        from eql_d2.categories import CategoryStatistics  # imports torch
-
-        statistics = CategoryStatistics.from_json(args.groups_from)
-        groups = dict(zip(statistics.category_ids, statistics.groups, strict=True))
-        counts = statistics.image_count.tolist()
-        image_counts = dict(zip(statistics.category_ids, counts, strict=True))
+    groups = chosen_groups(args, group_sources(args, [args.results]))
     evaluation = evaluate(
         args.annotations,
         args.results,
         iou_types=args.iou_types,
         metrics=args.metrics,
-        groups=groups,
+        groups=groups.letters,
+        groups_source=groups.source,
         max_detections=args.max_detections,
         max_per_category=args.max_per_category,
         image_ids=None if args.minival is None else read_image_ids(args.minival),
@@ -50,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         from eql_d2.plotting import plot_category_ap  # imports matplotlib
 
         picture = Path(args.output_dir) / "per_category.png"
-        plot_category_ap(evaluation.categories, picture, image_counts)
+        plot_category_ap(evaluation.categories, picture, groups.training_images)
     return 0
 
 
@@ -62,12 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--output-dir", required=True, metavar="DIR")
     add("--iou-types", nargs="+", choices=IOU_TYPES, default=("bbox", "segm"))
     add("--metrics", nargs="+", choices=METRICS, default=("ap",))
-    add(
-        "--groups-from",
-        metavar="JSON",
-        help="training annotations whose image counts say which categories are rare, common and "
-        "frequent (default: the frequency field of --annotations)",
-    )
+    add_groups_from(parser)
     add("--minival", metavar="FILE", help="image ids (json list, annotations, or text)")
     add("--max-detections", type=int, default=300, metavar="N", help="per image, for ap and ar")
     add(

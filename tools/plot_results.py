@@ -18,6 +18,7 @@ from eql_d2.command_line import run_tool
 from eql_d2.errors import UserError
 from eql_d2.files import check_output_folder
 from eql_d2.plotting import (
+    groups_source,
     plot_loss_curves,
     plot_metrics_comparison,
     rows_from_runs,
@@ -55,6 +56,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             write_results_csv(rows, output / "results.csv")
             plot_metrics_comparison(rows, output / "metrics.png")
             written += ["results.csv", "metrics.png"]
+            if definition := groups_source(runs):
+                print(f"rare/common/frequent: {definition}")
         if not written:
             raise UserError(f"no metrics.jsonl and no metrics.json in {', '.join(args.runs)}")
     print(f"{', '.join(written)} in {output}")

@@ -5,7 +5,9 @@
 
 Runs named NAME_seed0, NAME_seed1 ... are one configuration; the first configuration is the
 baseline. The page holds the metrics, AP of every category, training curves, and with --annotations
-and --images differences with their noise, and drawn examples of rare categories.
+and --images differences with their noise, and drawn examples of rare categories. Which categories
+are rare, common and frequent is what the runs' own metrics say; tools/evaluate.py scores a run with
+other groups.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from eql_d2.categories import read_statistics
 from eql_d2.command_line import run_tool
 from eql_d2.data import load_detection_data
 from eql_d2.errors import UserError
@@ -32,7 +35,9 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--annotations", metavar="JSON", help="of the test images")
     parser.add_argument("--images", metavar="DIR", help="folder of the test images")
     parser.add_argument(
-        "--train-annotations", metavar="JSON", help="for the number of training images and r, c, f"
+        "--train-annotations",
+        metavar="JSON",
+        help="for the number of training images (default: those that the runs wrote down)",
     )
     parser.add_argument(
         "--resamples", type=int, default=NUM_SAMPLES, metavar="R", help="0: no comparison"
@@ -50,17 +55,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     if Path(args.output).is_file() and Path(args.output).suffix.lower() not in (".html", ".htm"):
         raise UserError(f"--output {args.output} is there and no page (.html); it would be lost")
     sides = read_sides(args.runs)
-    training_images = groups = None
+    training_images = None
     if args.train_annotations:
-        from eql_d2.categories import CategoryStatistics  # imports torch
-
-        statistics = CategoryStatistics.from_json(args.train_annotations)
+        statistics = read_statistics(args.train_annotations)
         counts = statistics.image_count.tolist()
         training_images = dict(zip(statistics.category_ids, counts, strict=True))
-        groups = dict(zip(statistics.category_ids, statistics.groups, strict=True))
     comparisons = []
     if args.annotations and args.resamples:
-        comparisons = compare_sides(sides, args.annotations, groups, args.resamples)
+        comparisons = compare_sides(sides, args.annotations, args.resamples)
     data = load_detection_data(args.annotations, args.images) if args.images else None
     missing = write_report(
         args.output,

@@ -21,7 +21,7 @@ from pathlib import Path
 from eql_d2.command_line import from_one, run_tool
 from eql_d2.config import load_config
 from eql_d2.errors import UserError
-from eql_d2.files import check_output_folder
+from eql_d2.files import STATISTICS_FILE, check_output_folder
 from eql_d2.submission.ap_change import metric_changes
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -41,25 +41,26 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--set", nargs="+", default=[], metavar="KEY VALUE", help="for both runs")
     args = parser.parse_args(argv)
     out = check_output_folder(args.output_dir, "--output-dir")
-    runs = args.runs or [out / config.stem for config in CONFIGS]
-    length = ["SOLVER.MAX_ITER", args.iterations, "SOLVER.STEPS", f"[{args.iterations * 3 // 4}]"]
-    flags = ["--engine", args.engine, "--num-gpus", args.num_gpus, *length, *args.set]
+    runs: list[Path] = args.runs or [out / config.stem for config in CONFIGS]
+    flags = ["--engine", args.engine, "--num-gpus", args.num_gpus, "SOLVER.MAX_ITER"]
+    flags += [args.iterations, "SOLVER.STEPS", f"[{args.iterations * 3 // 4}]", *args.set]
     for config, run in zip(CONFIGS, runs, strict=True):
         if not args.runs and not (run / "metrics.json").is_file():
             tool("train_net", "--config-file", config, *flags, "OUTPUT_DIR", run)
-    train, gt, images = [data_of(run) for run in runs][1]  # both are runs
+    gt, images = [data_of(run) for run in runs][1]  # both are runs
     packed, again, scored = out / "submission.zip", out / "submission", out / "metrics"
     given = ["--annotations", gt]
     names = [run.resolve().name for run in runs]
     names = names if names[0] != names[1] else ["A", "B"]  # each has a folder below
+    groups = {run: ["--groups-from", run] for run in runs if (run / STATISTICS_FILE).is_file()}
     for run, name in zip(runs, names, strict=True):
-        tool("evaluate", *given, "--results", run / RESULTS, "--output-dir", scored / name)
+        files = ["--results", run / RESULTS, "--output-dir", scored / name]
+        tool("evaluate", *given, *groups.get(run, []), *files)
     tool("compare_results", *runs, *given, "--names", *names)
     tool("pack_submission", "--image-info", gt, "--results", runs[1] / RESULTS, "--output", packed)
     tool("validate_results", *given, "--results", packed)
-    tool("evaluate", *given, "--results", packed, "--output-dir", again)
-    given += ["--images", images, "--train-annotations", train]
-    tool("report", "--runs", *runs, *given, "--output", out / "report.html")
+    tool("evaluate", *given, *groups.get(runs[1], []), "--results", packed, "--output-dir", again)
+    tool("report", "--runs", *runs, *given, "--images", images, "--output", out / "report.html")
     folders = (scored / names[1], again)
     before, after = (json.loads((f / "metrics.json").read_text("utf-8")) for f in folders)
     change = max(metric_changes(before, after).values(), default=0.0)
@@ -69,13 +70,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def data_of(run: Path) -> tuple[Path, Path, Path]:
-    """Training and test annotations and the test images, from the configuration of a run."""
+def data_of(run: Path) -> tuple[Path, Path]:
+    """Test annotations and test images, from the configuration of a run."""
     data = load_config(str(run / "config.yaml"), []).DATA
     if data.GENERATE:
-        folder = Path(data.LONGTAIL_SHAPES.DIR)
-        return folder / "train.json", folder / "test.json", folder / "test"
-    return Path(data.TRAIN_JSON), Path(data.TEST_JSON), Path(data.TEST_IMAGES)
+        return Path(data.LONGTAIL_SHAPES.DIR, "test.json"), Path(data.LONGTAIL_SHAPES.DIR, "test")
+    return Path(data.TEST_JSON), Path(data.TEST_IMAGES)
 
 
 def tool(name: str, *arguments: object) -> None:

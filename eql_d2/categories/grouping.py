@@ -4,12 +4,52 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-from eql_d2.errors import ConfigError
+from eql_d2.errors import ConfigError, DataError
 
 GROUP_NAMES = {"r": "rare", "c": "common", "f": "frequent"}
 RARE_MAX = 10
 COMMON_MAX = 100
+
+
+@dataclass(frozen=True)
+class Grouping:
+    """How the groups of a set of categories were formed; ``str`` says it in words.
+
+    Attributes:
+        mode: ``"counts"`` (:func:`groups_by_counts`), ``"quantiles"``
+            (:func:`groups_by_quantiles`) or ``"frequency"``: the official groups that LVIS files
+            give in the field of that name.
+        rare_max: images of mode counts, None in the others.
+        common_max: images of mode counts, None in the others.
+
+    Raises:
+        DataError: an unknown mode, or thresholds that do not fit it.
+    """
+
+    mode: str
+    rare_max: int | None = None
+    common_max: int | None = None
+
+    def __post_init__(self) -> None:
+        thresholds = (self.rare_max, self.common_max)
+        expected = int if self.mode == "counts" else type(None)
+        if self.mode not in ("counts", "quantiles", "frequency") or any(
+            type(value) is not expected for value in thresholds
+        ):
+            raise DataError(
+                "groups are formed by mode counts (with the whole numbers rare_max and common_max),"
+                f" quantiles or frequency (without them), got {self!r}"
+            )
+
+    def __str__(self) -> str:
+        if self.mode == "counts":
+            limits = f"at most {self.rare_max}, at most {self.common_max}, more"
+            return f"{limits} training images (counts)"
+        if self.mode == "quantiles":
+            return "thirds of the categories by training images (quantiles)"
+        return "the frequency field of the test annotations"
 
 
 def groups_by_counts(

@@ -5,10 +5,12 @@ Source: equalization loss, Tan et al., CVPR 2020 (arXiv 2003.05176), section 3, 
 
 from __future__ import annotations
 
+import json
 import logging
 import math
+import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +24,14 @@ from eql_d2.categories.counting import count_annotations
 from eql_d2.categories.grouping import (
     COMMON_MAX,
     RARE_MAX,
+    Grouping,
     groups_by_counts,
     groups_by_quantiles,
 )
 from eql_d2.categories.table import format_table
 from eql_d2.categories.tail import lambda_at_most
 from eql_d2.errors import ConfigError, DataError
+from eql_d2.files import STATISTICS_FILE
 
 logger = logging.getLogger("eql_d2.categories")
 _COLUMNS = ("id", "name", "frequency", "image_count", "instance_count")
@@ -46,6 +50,8 @@ class CategoryStatistics:
         instance_count: (K,) int64, instances of the category.
         num_images: images that hold at least one instance of any category.
         groups: K letters: ``"r"`` rare, ``"c"`` common, ``"f"`` frequent.
+        grouping: how the groups were formed; None where they were given without saying it, as in
+            the bundled tables. Equality is that of counts and groups, whatever formed them.
     """
 
     names: tuple[str, ...]
@@ -54,6 +60,7 @@ class CategoryStatistics:
     instance_count: Tensor
     num_images: int
     groups: tuple[str, ...]
+    grouping: Grouping | None = None
 
     @classmethod
     def from_counts(
@@ -65,6 +72,7 @@ class CategoryStatistics:
         instance_count: Sequence[int],
         num_images: int,
         groups: Sequence[str] | None = None,
+        grouping: Grouping | None = None,
     ) -> CategoryStatistics:
         """Check counts and sort them by category id.
 
@@ -75,12 +83,15 @@ class CategoryStatistics:
             instance_count: K counts of instances.
             num_images: images with at least one instance of any category.
             groups: K letters; by LVIS's thresholds of 10 and 100 images where left out.
+            grouping: how the given ``groups`` were formed, where that is known.
 
         Raises:
             DataError: the counts contradict each other.
             TypeError: an id or a count is no whole number.
         """
-        groups = groups_by_counts(image_count) if groups is None else groups
+        if groups is None:
+            groups = groups_by_counts(image_count)
+            grouping = Grouping("counts", RARE_MAX, COMMON_MAX)
         columns = (names, category_ids, image_count, instance_count, groups)
         check_counts(*columns, num_images)
         rows = sorted(zip(*columns, strict=True), key=lambda row: row[1])
@@ -92,6 +103,7 @@ class CategoryStatistics:
             instance_count=torch.tensor([whole_number(n) for n in instances], dtype=torch.int64),
             num_images=whole_number(num_images),
             groups=letters,
+            grouping=grouping,
         )
 
     @classmethod
@@ -120,7 +132,7 @@ class CategoryStatistics:
             DataError: ``content`` has another form.
         """
         try:
-            rows = content["categories"]
+            rows, grouping = content["categories"], content.get("groups")
             return cls.from_counts(
                 names=[row["name"] for row in rows],
                 category_ids=[row["id"] for row in rows],
@@ -128,8 +140,9 @@ class CategoryStatistics:
                 instance_count=[row["instance_count"] for row in rows],
                 num_images=content["num_images"],
                 groups=[row["frequency"] for row in rows],
+                grouping=None if grouping is None else Grouping(**grouping),
             )
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, OverflowError) as error:
             raise DataError(
                 f"these are no category statistics: {type(error).__name__} {error}. Expected are "
                 f"'num_images' and 'categories' with {', '.join(_COLUMNS)}"
@@ -139,15 +152,17 @@ class CategoryStatistics:
         """Return plain ints, strings and lists, fit for json and for a checkpoint."""
         counts = (self.image_count.tolist(), self.instance_count.tolist())
         rows = zip(self.category_ids, self.names, self.groups, *counts, strict=True)
+        groups = {} if self.grouping is None else {"groups": asdict(self.grouping)}
         return {
             "num_images": self.num_images,
+            **groups,
             "categories": [dict(zip(_COLUMNS, row, strict=True)) for row in rows],
         }
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, CategoryStatistics):
             return NotImplemented
-        return self.to_dict() == other.to_dict()
+        return replace(self, grouping=None).to_dict() == replace(other, grouping=None).to_dict()
 
     def __hash__(self) -> int:
         return hash((self.category_ids, self.names, self.groups, self.num_images))
@@ -176,14 +191,15 @@ class CategoryStatistics:
         """
         counts = self.image_count.tolist()
         if mode == "counts":
-            return replace(self, groups=groups_by_counts(counts, rare_max, common_max))
+            letters = groups_by_counts(counts, rare_max, common_max)
+            return replace(self, groups=letters, grouping=Grouping(mode, rare_max, common_max))
         if mode != "quantiles":
             raise ConfigError(f"group mode must be 'counts' or 'quantiles', got {mode!r}")
         if (rare_max, common_max) != (RARE_MAX, COMMON_MAX):
             raise ConfigError(
                 "rare_max and common_max belong to group mode 'counts'; quantiles are always thirds"
             )
-        return replace(self, groups=groups_by_quantiles(counts))
+        return replace(self, groups=groups_by_quantiles(counts), grouping=Grouping(mode))
 
     def tail_mask(self, lambda_: float) -> Tensor:
         """Return (K,) bool: T(f_j) = 1[f_j < lambda], strictly below (EQL equation 8).
@@ -246,3 +262,43 @@ class CategoryStatistics:
         if total == 0:
             raise DataError("no category has an image, so there is no tail ratio")
         return total
+
+
+def read_statistics(source: str | Path) -> CategoryStatistics:
+    """Read statistics from whatever holds them.
+
+    Args:
+        source: COCO or LVIS annotations, which are counted; a :data:`STATISTICS_FILE`; or the
+            output folder of a run, which holds one.
+
+    Raises:
+        DataError: the file cannot be read or is neither, or the folder holds no statistics.
+    """
+    path = Path(source)
+    if path.is_dir():
+        path /= STATISTICS_FILE
+        if not path.is_file():
+            raise DataError(
+                f"folder {source} holds no {STATISTICS_FILE}, which a run of tools/train_net.py "
+                "writes when it evaluates; give the training annotations instead"
+            )
+    content = read_annotation_file(path)
+    if "annotations" in content or "num_images" not in content:
+        return CategoryStatistics.from_counts(**vars(count_annotations(content, path)))
+    try:
+        return CategoryStatistics.from_dict(content)
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from None
+
+
+def write_statistics(statistics: CategoryStatistics, directory: str | Path) -> Path:
+    """Write ``directory/category_statistics.json`` and return its path.
+
+    Each machine of a run writes the same file, perhaps at the same time, into a folder they share.
+    """
+    path = Path(directory) / STATISTICS_FILE
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(f".{uuid.uuid4().hex}.tmp")
+    temporary.write_text(json.dumps(statistics.to_dict(), indent=1), "utf-8")
+    temporary.replace(path)
+    return path

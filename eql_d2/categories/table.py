@@ -34,6 +34,8 @@ def _group_lines(statistics: CategoryStatistics) -> list[str]:
         span = f"{min(counts):,}-{max(counts):,}" if counts else "-"
         share = f"{100 * sum(counts) / total:.2f} %"
         lines.append(f"{name:<10}{len(counts):>11}{span:>16}{share:>23}")
+    if statistics.grouping is not None:
+        lines.append(f"{'/'.join(GROUP_NAMES.values())}: {statistics.grouping}")
     return lines
 
 

@@ -120,7 +120,6 @@ def _check(
 ) -> DetectionData:
     """Check everything; call ``keep`` with each usable annotation."""
     report = ProblemReport()
-    letters = tuple(GROUP_NAMES)
     with paused_garbage_collection():
         names = read_categories(content, report)
         images = read_images(content, finder, check_images, report)
@@ -134,10 +133,17 @@ def _check(
             images=list(images.values()),
             statistics=_statistics(names, images.values()),
             federated=num_federated > 0,
-            has_frequency=all(c.get("frequency") in letters for c in content["categories"]),
+            frequency=_frequency(content["categories"]),
         )
     _log(data, num_federated, report)
     return data
+
+
+def _frequency(categories: list[dict[str, Any]]) -> tuple[str, ...] | None:
+    """Return the categories' ``frequency`` in the order of their ids; None where any has none."""
+    letters = [c.get("frequency") for c in sorted(categories, key=lambda c: c["id"])]
+    known = tuple(GROUP_NAMES)
+    return tuple(map(str, letters)) if all(letter in known for letter in letters) else None
 
 
 def _statistics(names: dict[int, str], images: Iterable[ImageRecord]) -> CategoryStatistics:

@@ -50,14 +50,15 @@ class DetectionData:
         statistics: counts of the instances that were kept, without crowd regions.
         federated: images say which categories are known to be absent and which are not annotated
             exhaustively, as LVIS does. Images that say neither are exhaustively annotated.
-        has_frequency: every category says to which of the groups r, c, f it belongs, as LVIS does.
+        frequency: K letters ``"r"``, ``"c"`` or ``"f"`` where every category of the file says
+            to which of these groups it belongs, as LVIS does; else None.
     """
 
     json_path: Path
     images: list[ImageRecord]
     statistics: CategoryStatistics
     federated: bool
-    has_frequency: bool = False
+    frequency: tuple[str, ...] | None = None
 
     @property
     def category_ids(self) -> tuple[int, ...]:

@@ -114,6 +114,7 @@ def _assemble(
         category_ids=categories.ids,
         names=categories.names,
         groups=categories.groups,
+        groups_source="" if categories.groups is None else f"the frequency field of {subject}",
         crowd=crowd,
         exhaustive=exhaustive[images.order],
         negative_pairs=_image_pairs(records, "neg_category_ids", subject, *ids),

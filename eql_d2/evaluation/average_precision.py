@@ -63,6 +63,7 @@ def evaluate(
     iou_types: Sequence[str] = DEFAULT_IOU_TYPES,
     metrics: Sequence[str] = ("ap",),
     groups: Sequence[str] | Mapping[int, str] | None = None,
+    groups_source: str = "as given",
     max_detections: int = 300,
     max_per_category: int = 10_000,
     image_ids: Iterable[int] | None = None,
@@ -76,6 +77,7 @@ def evaluate(
         metrics: Of :mod:`eql_d2.evaluation.summaries`; "boundary" "fixed" is the 2021 challenge.
         groups: "r", "c" or "f" for each category, in the order of sorted ids or by category id;
             None takes the annotations' ``frequency``. Without both, APr, APc and APf are undefined.
+        groups_source: In words, where ``groups`` come from, for the table and messages.
         max_detections: Highest scores of an image that count, over all categories.
         max_per_category: Highest scores of a category that count for AP_fixed and AP_pool.
         image_ids: These images alone (LVIS minival); None is all.
@@ -85,7 +87,14 @@ def evaluate(
     """
     _check_limits(max_detections=max_detections, max_per_category=max_per_category)
     fields = _fields(iou_types, metrics)
-    truth = _read_truth(annotations, groups, need_masks="segm" in fields, coco="coco" in metrics)
+    coco = "coco" in metrics
+    truth = read_ground_truth(
+        annotations, need_masks="segm" in fields, need_groups=groups is None, keep_empty=coco
+    )
+    if coco and not truth.exhaustive.all():
+        raise UserError(NOT_COCO)
+    if groups is not None:
+        truth = with_groups(truth, groups, groups_source)
     detections = read_results(results, truth, fields)
     return evaluate_arrays(
         truth,
@@ -96,24 +105,6 @@ def evaluate(
         max_per_category=max_per_category,
         images=None if image_ids is None else find_images(truth.image_ids, image_ids),
     )
-
-
-def _read_truth(
-    annotations: str | os.PathLike[str] | dict[str, Any],
-    groups: Sequence[str] | Mapping[int, str] | None,
-    *,
-    need_masks: bool,
-    coco: bool,
-) -> GroundTruth:
-    """The annotations with ``groups``, fit for the metric "coco" if asked for."""
-    truth = read_ground_truth(
-        annotations, need_masks=need_masks, need_groups=groups is None, keep_empty=coco
-    )
-    if coco and not truth.exhaustive.all():
-        raise UserError(NOT_COCO)
-    if groups is None:
-        return truth
-    return replace(truth, groups=resolve_groups(groups, truth.category_ids.tolist()))
 
 
 def _fields(iou_types: Sequence[str], metrics: Sequence[str]) -> list[str]:
@@ -136,20 +127,32 @@ def _check_limits(**limits: int) -> None:
             )
 
 
-def resolve_groups(
-    groups: Sequence[str] | Mapping[int, str], category_ids: Sequence[int]
-) -> tuple[str, ...]:
-    """The group of each category."""
+def with_groups(
+    truth: GroundTruth, groups: Sequence[str] | Mapping[int, str], source: str
+) -> GroundTruth:
+    """The annotations with other groups.
+
+    Args:
+        truth: The annotations.
+        groups: "r", "c" or "f" for each category, in the order of sorted ids or by category id.
+        source: In words, where the groups come from.
+
+    Raises:
+        UserError: The groups do not fit the categories of the annotations.
+    """
+    ids: list[int] = truth.category_ids.tolist()
     if isinstance(groups, Mapping):
-        missing = [category_id for category_id in category_ids if category_id not in groups]
+        missing = [category_id for category_id in ids if category_id not in groups]
         if missing:
+            extra = sorted(set(groups) - set(ids))
             raise UserError(
-                f"groups lack {len(missing)} of {len(category_ids)} category ids of the "
-                f"annotations, first {missing[:3]}"
+                f"the groups lack {len(missing)} of {len(ids)} category ids of the annotations, "
+                f"first {missing[:3]}; ids that only the groups have: {extra[:3] or 'none'}. They "
+                f"must be of the same categories (--groups-from); these are {source}"
             )
-        groups = [groups[category_id] for category_id in category_ids]
-    if len(groups) != len(category_ids):
-        raise UserError(f"{len(groups)} groups for {len(category_ids)} categories")
+        groups = [groups[category_id] for category_id in ids]
+    if len(groups) != len(ids):
+        raise UserError(f"{len(groups)} groups for {len(ids)} categories ({source})")
     if not set(groups) <= set(GROUPS):
         raise UserError(f"groups must be 'r', 'c' or 'f', got {sorted(set(groups) - set(GROUPS))}")
-    return tuple(groups)
+    return replace(truth, groups=tuple(groups), groups_source=source)

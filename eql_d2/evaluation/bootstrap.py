@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from eql_d2.errors import UserError
 from eql_d2.evaluation.annotations import read_ground_truth
-from eql_d2.evaluation.average_precision import resolve_groups
+from eql_d2.evaluation.average_precision import with_groups
 from eql_d2.evaluation.ground_truth import GroundTruth
 from eql_d2.evaluation.matches import Matches, match_detections, select_detections
 from eql_d2.evaluation.resampling import image_weights, resampled_category_ap
@@ -56,6 +56,7 @@ class ResampledResults:
         names: K names.
         num_images: I.
         seed: Of the random numbers.
+        groups_source: In words, where ``groups`` come from; "" if they are None.
     """
 
     ap: dict[str, ResampledAP]
@@ -63,6 +64,7 @@ class ResampledResults:
     names: tuple[str, ...]
     num_images: int
     seed: int
+    groups_source: str = ""
 
 
 def resample_results(
@@ -71,6 +73,7 @@ def resample_results(
     *,
     iou_types: Sequence[str] = IOU_TYPES,
     groups: Mapping[int, str] | None = None,
+    groups_source: str = "as given",
     max_detections: int = 300,
     num_samples: int = NUM_SAMPLES,
     seed: int = 0,
@@ -82,6 +85,7 @@ def resample_results(
         results: N files, or their records.
         iou_types: Some of "bbox", "segm" and "boundary".
         groups: "r", "c" or "f" by category id; None takes the annotations' ``frequency``.
+        groups_source: In words, where ``groups`` come from, for tables and messages.
         max_detections: Highest scores of an image that count.
         num_samples: R, at least 100: interval ends from fewer are mostly chance.
         seed: Of the random numbers, 0 or more; the same seed gives the same numbers.
@@ -92,11 +96,13 @@ def resample_results(
         UserError: Another argument is wrong.
     """
     _check_arguments(iou_types, num_samples, seed)
-    truth = read_ground_truth(annotations, need_masks="segm" in _fields(iou_types))
+    truth = read_ground_truth(
+        annotations, need_masks="segm" in _fields(iou_types), need_groups=groups is None
+    )
     if len(truth.image_ids) < 2:
         raise UserError("images cannot be resampled: the annotations hold fewer than two")
     if groups is not None:
-        truth = replace(truth, groups=resolve_groups(groups, truth.category_ids.tolist()))
+        truth = with_groups(truth, groups, groups_source)
     matches = _match_files(truth, results, iou_types, max_detections)
     return ResampledResults(
         {kind: _resample(matches[kind], num_samples, seed) for kind in iou_types},
@@ -104,6 +110,7 @@ def resample_results(
         truth.names,
         len(truth.image_ids),
         seed,
+        truth.groups_source,
     )
 
 

@@ -39,6 +39,7 @@ from eql_d2.evaluation.intervals import (
     expanded_percentile_interval,
     welch,
 )
+from eql_d2.evaluation.report import no_category
 
 METRICS = {"AP": None, "APr": "r", "APc": "c", "APf": "f"}
 SOURCES = ("images", "categories", "images and categories", "seeds", "all")
@@ -83,6 +84,7 @@ class Comparison:
         num_samples: Resampled sets.
         num_images: In the test set.
         seed: Of the random numbers.
+        groups_source: In words, where the groups r, c, f come from; "" if they are not known.
     """
 
     names: tuple[str, str]
@@ -93,6 +95,7 @@ class Comparison:
     num_samples: int
     num_images: int
     seed: int
+    groups_source: str = ""
 
 
 def compare_results(
@@ -132,7 +135,7 @@ def compare_results(
     num_samples = next(iter(resampled.ap.values())).drawn.shape[1]
     return Comparison(
         names, sizes, tuple(differences), undefined, confidence, num_samples,
-        resampled.num_images, resampled.seed,
+        resampled.num_images, resampled.seed, resampled.groups_source,
     )  # fmt: skip
 
 
@@ -149,8 +152,8 @@ def _members(
     """The categories behind a metric, or why there are none."""
     defined = ~np.isnan(ap.full[0])
     if group is not None:
-        if groups is None:
-            return "the annotations do not say which categories are rare, common or frequent"
+        if groups is None or group not in groups:
+            return no_category(group, groups)
         belongs = np.array([letter == group for letter in groups], dtype=bool)
         if not (defined & belongs).any():
             return f"0 of {belongs.sum()} categories of group {group!r} have ground truth"

@@ -6,6 +6,7 @@ from typing import Any
 
 from eql_d2.evaluation.comparison import SOURCES, Comparison, Difference
 from eql_d2.evaluation.intervals import Interval
+from eql_d2.evaluation.report import GROUPS_LABEL
 
 METHODS = {
     "images": "paired bootstrap over images, expanded percentile interval",
@@ -99,6 +100,8 @@ def table(comparison: Comparison) -> str:
         cells = "".join(f"{_cell(d.intervals[c]):>24}" for c in columns)
         lines.append(f"{d.metric:10}{d.first:7.2f}{d.second:7.2f}{d.value:+8.2f}{cells}")
     lines += [f"{metric:10}  n/a ({why})" for metric, why in comparison.undefined.items()]
+    if comparison.groups_source:
+        lines.append(f"{GROUPS_LABEL}: {comparison.groups_source}")
     lines += ["", *(in_words(d, comparison.names) for d in comparison.differences)]
     return "\n".join([*lines, "", *caveats(comparison)])
 
@@ -128,6 +131,7 @@ def as_json(comparison: Comparison) -> dict[str, Any]:
         "B": {"name": comparison.names[1], "runs": comparison.num_runs[1]},
         "metrics": metrics | dict.fromkeys(comparison.undefined),
         "undefined": comparison.undefined,
+        "groups": comparison.groups_source or None,
         "confidence": comparison.confidence,
         "resampled_sets": comparison.num_samples,
         "images": comparison.num_images,

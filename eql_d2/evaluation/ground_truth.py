@@ -27,6 +27,7 @@ class GroundTruth:
         category_ids: (K,) sorted.
         names: K names.
         groups: K of "r", "c", "f", or None if the file's categories have no ``frequency``.
+        groups_source: in words, where ``groups`` come from; "" if they are None.
         image: (G,) image index of each object, in file order.
         category: (G,) category index.
         boxes: (G, 4) x, y, width, height.
@@ -48,6 +49,7 @@ class GroundTruth:
     category_ids: NDArray[np.int64]
     names: tuple[str, ...]
     groups: tuple[str, ...] | None
+    groups_source: str
     image: NDArray[np.int64]
     category: NDArray[np.int64]
     boxes: NDArray[np.float64]

@@ -20,6 +20,7 @@ from eql_d2.files import atomic_text_file
 
 AREA_NAMES = ("", "small ", "medium ", "large ")
 GROUP_NAMES = {"r": "rare", "c": "common", "f": "frequent"}
+GROUPS_LABEL = "/".join(GROUP_NAMES.values())
 
 
 @dataclass(frozen=True)
@@ -85,16 +86,20 @@ class Evaluation:
         support: metric name without its "bbox/" -> in words, how many categories are behind it.
         categories: One entry a category, sorted by id.
         warnings: What the reader of the numbers must know.
+        groups_source: In words, where the groups r, c, f come from; "" if no metric is about them
+            or they are not known.
     """
 
     metrics: dict[str, float | None]
     support: dict[str, str]
     categories: tuple[CategoryRow, ...]
     warnings: tuple[str, ...] = ()
+    groups_source: str = field(default="", compare=False)
 
     def table(self) -> str:
         """The metrics as text, one line a metric, with the number of categories behind it.
 
+        Below them a line says by which definition categories are rare, common and frequent.
         The warnings come last, where they are seen, although each was logged when it was found.
         """
         kinds = list(dict.fromkeys(key.split("/")[0] for key in self.metrics))
@@ -112,6 +117,8 @@ class Evaluation:
                 undefined = "n/a" if f"{kind}/{name}" in self.metrics else ""
                 cells += f"{undefined if value is None else f'{value:.2f}':>{columns[kind]}}"
             lines.append(f"{name:{width}}{cells}  {support}")
+        if self.groups_source:
+            lines.append(f"{GROUPS_LABEL}: {self.groups_source}")
         return "\n".join([*lines, *(f"warning: {warning}" for warning in self.warnings)])
 
     def write(self, output_dir: str | os.PathLike[str]) -> None:
@@ -172,10 +179,24 @@ def describe_support(
         behind, kind = has_truth[metric.area], ""
         if metric.group is not None:
             kind = GROUP_NAMES[metric.group] + " "
-            if groups is None:
-                support[metric.name] = f"no category is known to be {GROUP_NAMES[metric.group]}"
+            if groups is None or metric.group not in groups:
+                support[metric.name] = no_category(metric.group, groups)
                 continue
             behind = behind[[group == metric.group for group in groups]]
         what = f"{AREA_NAMES[metric.area]}ground truth"
         support[metric.name] = f"{behind.sum()} of {len(behind)} {kind}categories have {what}"
     return support
+
+
+def no_category(group: str, groups: Sequence[str] | None) -> str:
+    """In words, why no category belongs to a group, with the flag that chooses the groups.
+
+    Args:
+        group: "r", "c" or "f".
+        groups: K others, or None if not known.
+    """
+    name = GROUP_NAMES[group]
+    if groups is None:
+        hint = "--groups-from TRAIN_JSON or a run folder says which are"
+        return f"no category is known to be {name}; {hint}"
+    return f"no category is {name}; --groups-from, or DATA.GROUP_MODE of a run, gives other groups"

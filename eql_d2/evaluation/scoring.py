@@ -22,6 +22,7 @@ from eql_d2.evaluation.thresholds import AREA_RANGES, outside
 
 PER_IMAGE = {"ap", "ar", "agnostic"}  # metrics of the highest scores of each image
 PER_CATEGORY = {"fixed", "pool"}  # metrics of the highest scores of each category
+BY_GROUP = {"ap", "ar", "fixed", "pool"}  # metrics that tell rare, common and frequent apart
 METRICS = ("ap", "ar", "fixed", "pool", "agnostic", "coco", "proposals")
 
 
@@ -74,7 +75,9 @@ def evaluate_arrays(
             found.append((kind, _coco_metrics(truth, detections, kind, everyone)))
     if "proposals" in metrics:
         found.append(("proposals", _proposal_metrics(sized, detections, everyone)))
-    return _evaluation(sized, detections.category[selected.per_image], found, warnings)
+    evaluation = _evaluation(sized, detections.category[selected.per_image], found, warnings)
+    source = truth.groups_source if BY_GROUP & set(metrics) else ""
+    return replace(evaluation, groups_source=source)
 
 
 def _select(

@@ -30,6 +30,7 @@ from eql_d2.evaluation.report import (
     RECALLS,
     describe_support,
     mean_defined,
+    no_category,
     summarize,
 )
 
@@ -94,6 +95,9 @@ def pooled_average_precision(matches: Matches, groups: Sequence[str] | None) -> 
         )
         members = pool == column - 1 if column else np.ones_like(pool, dtype=bool)
         number = int(matches.num_truths[metric.area][members].sum())
+        if metric.group is not None and not members.any():
+            support[f"{metric.name}_pool"] = no_category(metric.group, groups)
+            continue
         support[f"{metric.name}_pool"] = (
             f"{number} {AREA_NAMES[metric.area]}objects of {members.sum()} categories in one curve"
         )

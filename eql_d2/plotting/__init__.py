@@ -11,6 +11,7 @@ from eql_d2.plotting.pictures import save_ground_truth_pictures, save_prediction
 from eql_d2.plotting.predictions import list_images, predict_images
 from eql_d2.plotting.results_table import (
     ResultRow,
+    groups_source,
     read_results_csv,
     rows_from_runs,
     write_results_csv,
@@ -20,6 +21,7 @@ __all__ = [
     "ResultRow",
     "category_color",
     "draw_instances",
+    "groups_source",
     "list_images",
     "plot_category_ap",
     "plot_category_counts",

@@ -9,8 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from eql_d2.errors import DataError
-from eql_d2.files import atomic_text_file
+from eql_d2.categories import GROUP_NAMES, read_statistics
+from eql_d2.errors import DataError, UserError
+from eql_d2.files import STATISTICS_FILE, atomic_text_file
 from eql_d2.json_files import read_json
 
 
@@ -90,7 +91,9 @@ def rows_from_runs(runs: Sequence[str | Path]) -> list[ResultRow]:
 
     Raises:
         DataError: a ``metrics.json`` is damaged.
+        UserError: runs were evaluated with different groups (:func:`refuse_different_groups`).
     """
+    refuse_different_groups(runs)
     rows = []
     for run in map(Path, runs):
         file = run / "metrics.json"
@@ -114,3 +117,71 @@ def _seed(run: Path, otherwise: str) -> int:
     text = file.read_text("utf-8", errors="replace") if file.is_file() else ""
     written = re.search(r"^SEED: *(-?\d+) *$", text, flags=re.MULTILINE)
     return int(written.group(1)) if written else int(otherwise)
+
+
+def refuse_different_groups(runs: Sequence[str | Path]) -> None:
+    """Refuse runs whose APr, APc and APf are about different categories.
+
+    Runs on other data, with other categories, are not held against each other.
+
+    Args:
+        runs: output folders; those without a ``per_category.csv`` take no part.
+
+    Raises:
+        UserError: naming the first category whose group differs.
+        DataError: a ``per_category.csv`` is damaged.
+    """
+    seen: dict[tuple[tuple[int, str], ...], tuple[Path, tuple[str, ...]]] = {}
+    for run in map(Path, runs):
+        categories, letters = _groups_of(run)
+        first, expected = seen.setdefault(categories, (run, letters))
+        if letters != expected:
+            pairs = zip(categories, expected, letters, strict=True)
+            (number, name), *groups = next(p for p in pairs if p[1] != p[2])
+            words = [GROUP_NAMES.get(letter, "in no group") for letter in groups]
+            raise UserError(
+                f"the runs have different groups: category {name!r} (id {number}) is {words[0]} in "
+                f"{first} and {words[1]} in {run}, so their APr, APc and APf cannot be compared. "
+                "Score one of them again with the groups of the other: tools/evaluate.py "
+                f"--annotations TEST_JSON --results RESULTS --groups-from {first} --output-dir DIR"
+            )
+
+
+def groups_source(runs: Sequence[str | Path]) -> str:
+    """Say in words which definition of rare, common and frequent the runs were evaluated with.
+
+    Args:
+        runs: output folders that :func:`refuse_different_groups` accepts.
+
+    Returns:
+        The words of the first run that has groups; "" where none has.
+    """
+    for run in map(Path, runs):
+        categories, letters = _groups_of(run)
+        if not any(letters):
+            continue
+        file = run / STATISTICS_FILE
+        if file.is_file():
+            statistics = read_statistics(file)
+            ids = tuple(number for number, _ in categories)
+            if (statistics.category_ids, statistics.groups) == (ids, letters):
+                return f"{statistics.grouping or 'as given'}, from {file}"
+        return f"as in {run / 'per_category.csv'}"
+    return ""
+
+
+def _groups_of(run: Path) -> tuple[tuple[tuple[int, str], ...], tuple[str, ...]]:
+    """The ids and names of the categories that a run was evaluated on, and the group of each.
+
+    They stand beside the metrics, of the same evaluation; "" is no group, and no file no category.
+    """
+    file = run / "per_category.csv"
+    if not file.is_file():
+        return (), ()
+    try:
+        with file.open(encoding="utf-8", newline="") as stream:
+            lines = sorted(csv.DictReader(stream), key=lambda line: int(line["category_id"]))
+        names = tuple((int(line["category_id"]), line["name"]) for line in lines)
+        return names, tuple(line["group"] for line in lines)
+    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
+        raise DataError(f"{file} is no table as evaluate.py writes it: {error!r}") from error

@@ -47,6 +47,9 @@ def methods_note(comparison: Comparison) -> Html:
         f"sets of the {comparison.num_images:,} test images (random seed {comparison.seed}). "
         f"{methods}."
     )
+    if comparison.groups_source:
+        text += f" Rare, common, frequent: {comparison.groups_source}."
+
     return element("p", text, class_="note")
 
 

@@ -22,7 +22,7 @@ from eql_d2.reporting.comparisons import comparison_block, methods_note
 from eql_d2.reporting.curves import loss_curves
 from eql_d2.reporting.examples import Example, choose_categories, make_examples
 from eql_d2.reporting.markup import Html, element, join, section
-from eql_d2.reporting.runs import Side
+from eql_d2.reporting.runs import Side, training_images_of
 from eql_d2.reporting.summary import metric_chart, metric_tables
 
 # Nothing may be fetched, not even by a page that holds a hostile category name.
@@ -46,7 +46,8 @@ def write_report(
         title: Heading of the page.
         data: Test images and annotations, for the drawn examples.
         comparisons: Differences to be shown with their noise.
-        training_images: category id -> training images, for the per-category plot.
+        training_images: category id -> training images, for the per-category plot; None takes
+            those that the runs wrote down.
 
     Returns:
         What could not be shown, and why.
@@ -55,6 +56,8 @@ def write_report(
         DataError: a file of a run, or an image, is damaged.
         ResultsError: a results file cannot be read.
     """
+    if training_images is None:
+        training_images = training_images_of(sides)
     parts, missing = _sections(sides, data, comparisons, training_images)
     header = element(
         "header",

@@ -9,11 +9,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 
+from eql_d2.categories import read_statistics
 from eql_d2.errors import DataError, UserError
-from eql_d2.plotting.results_table import ResultRow, rows_from_runs
+from eql_d2.files import STATISTICS_FILE
+from eql_d2.plotting.results_table import (
+    ResultRow,
+    groups_source,
+    refuse_different_groups,
+    rows_from_runs,
+)
 
 RESULTS_FILE = "inference/lvis_instances_results.json"
-RUN_FILES = ("metrics.json", "per_category.csv", "metrics.jsonl", "config.yaml", RESULTS_FILE)
+RUN_FILES = (
+    "metrics.json",
+    "per_category.csv",
+    STATISTICS_FILE,
+    "metrics.jsonl",
+    "config.yaml",
+    RESULTS_FILE,
+)
 IOU_TYPES = {"bbox": "box", "segm": "mask"}
 
 
@@ -82,7 +96,8 @@ def read_sides(folders: Sequence[str | Path]) -> list[Side]:
     """Read output folders, in the order given; those that share a configuration become one side.
 
     Raises:
-        UserError: a folder does not exist, is named twice or holds no ``metrics.json``.
+        UserError: a folder does not exist, is named twice or holds no ``metrics.json``, or runs
+            were evaluated with different groups.
         DataError: a file of a run is damaged.
     """
     paths = [Path(folder) for folder in folders]
@@ -91,8 +106,38 @@ def read_sides(folders: Sequence[str | Path]) -> list[Side]:
     if len({os.path.realpath(path) for path in paths}) < len(paths):
         raise UserError(f"a run is named twice: {', '.join(map(str, paths))}")
     runs = [_read_run(path) for path in paths]
+    refuse_different_groups(paths)
     names = dict.fromkeys(run.row.config for run in runs)
     return [Side(name, tuple(run for run in runs if run.row.config == name)) for name in names]
+
+
+def groups_of(sides: Sequence[Side]) -> tuple[dict[int, str], str]:
+    """Return the groups that the metrics of the runs are about.
+
+    Returns:
+        "r", "c" or "f" by category id, empty where the runs know no groups; and in words, which
+        definition these follow.
+    """
+    runs = [run for side in sides for run in side.runs]
+    letters = {i: c.group for run in reversed(runs) for i, c in run.categories.items() if c.group}
+    return letters, groups_source([run.folder for run in runs])
+
+
+def training_images_of(sides: Sequence[Side]) -> dict[int, int] | None:
+    """Return the training images by category id, or None where the runs do not (all) know them.
+
+    Raises:
+        DataError: the statistics of a run cannot be read.
+    """
+    counts = []
+    for side in sides:
+        for run in side.runs:
+            if not (run.folder / STATISTICS_FILE).is_file():
+                return None
+            statistics = read_statistics(run.folder)
+            images = statistics.image_count.tolist()
+            counts.append(dict(zip(statistics.category_ids, images, strict=True)))
+    return counts[0] if all(images == counts[0] for images in counts) else None
 
 
 def _read_run(folder: Path) -> Run:

@@ -7,7 +7,7 @@ from statistics import fmean, stdev
 
 from eql_d2.reporting.charts import Chart, Scale, legend, nice_range, series_mark, symbol
 from eql_d2.reporting.markup import Html, element, figure, join, table
-from eql_d2.reporting.runs import IOU_TYPES, Run, Side
+from eql_d2.reporting.runs import IOU_TYPES, Run, Side, groups_of
 
 DRAWN = ("AP", "APr", "APc", "APf")
 LEGENDS = {
@@ -41,7 +41,9 @@ def metric_tables(sides: Sequence[Side]) -> Html:
     if any(len(side.runs) > 1 for side in sides):
         each = [_all_runs(sides, kind, names) for kind, names in kinds_of(sides).items()]
         tables.append(element("details", element("summary", "Every run"), *each))
-    return join([*tables, element("p", f"{'; '.join(LEGENDS.values())}.", class_="note")])
+    source = groups_of(sides)[1]
+    legends = LEGENDS | {"APr": f"{LEGENDS['APr']} ({source})"} if source else LEGENDS
+    return join([*tables, element("p", f"{'; '.join(legends.values())}.", class_="note")])
 
 
 def _best(sides: Sequence[Side], kind: str, names: Sequence[str]) -> dict[str, float]:

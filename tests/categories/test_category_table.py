@@ -18,14 +18,18 @@ def test_table_has_groups_then_categories_by_falling_count():
     assert groups["rare"] == ["1", "4-4", "1.71", "%"]
     assert groups["common"] == ["1", "30-30", "12.82", "%"]
     assert groups["frequent"] == ["1", "200-200", "85.47", "%"]
-    assert [line.split()[0] for line in lines[7:]] == ["5", "8", "3"]
-    assert lines[7].split()[-4:] == ["frequent", "200", "1,234", "0.667"]
+    assert lines[5:7] == [
+        "rare/common/frequent: at most 10, at most 100, more training images (counts)",
+        "",
+    ]
+    assert [line.split()[0] for line in lines[8:]] == ["5", "8", "3"]
+    assert lines[8].split()[-4:] == ["frequent", "200", "1,234", "0.667"]
 
 
 def test_columns_stand_under_their_headings():
     lines = small().table().splitlines()
     assert len({len(line) for line in lines[1:5]}) == 1
-    assert len({len(line) for line in lines[6:]}) == 1
+    assert len({len(line) for line in lines[7:]}) == 1
 
 
 def test_a_group_without_categories_is_shown_as_empty():

@@ -75,7 +75,7 @@ def test_plain_coco_is_exhaustive_and_told_once(content, load, caplog):
     with caplog.at_level(logging.INFO):
         data = load(content())
     assert not data.federated
-    assert not data.has_frequency
+    assert data.frequency is None
     assert caplog.text.count("exhaustively annotated") == 1
     assert "3 of 3 images" in caplog.text
     assert not [r for r in caplog.records if r.levelno > logging.INFO]
@@ -90,14 +90,14 @@ def test_lvis_fields_make_a_file_federated(content, load, caplog):
     with caplog.at_level(logging.INFO):
         data = load(value)
     assert data.federated
-    assert data.has_frequency
+    assert data.frequency is not None
     assert "exhaustively" not in caplog.text
     del value["images"][0]["neg_category_ids"]
     value["categories"][1]["frequency"] = "x"
     with caplog.at_level(logging.INFO):
         partly = load(value)
     assert partly.federated
-    assert not partly.has_frequency
+    assert partly.frequency is None
     assert "1 of 3 images have no" in caplog.text
 
 
@@ -128,7 +128,7 @@ def test_real_lvis(shared_data, caplog):
     with caplog.at_level(logging.INFO):
         data = load_detection_data(path, "coco", check_images=False)
     assert data.federated
-    assert data.has_frequency
+    assert data.frequency is not None
     assert data.has_masks
     assert len(data.statistics) == 1230
     assert data.images[0].path == "coco/val2017/000000266409.jpg"

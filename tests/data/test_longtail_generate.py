@@ -58,7 +58,7 @@ def test_it_loads_without_any_remark(made, caplog):
     for annotations, images in (made[:2], made[2:]):
         data = load_detection_data(annotations, images)
         assert data.federated
-        assert data.has_frequency
+        assert data.frequency is not None
         assert data.has_masks
     assert not caplog.records
 

@@ -69,7 +69,7 @@ def test_converting_twice_changes_nothing_more(content):
 def test_the_converted_file_is_read_as_lvis(content, load, caplog):
     data = load(longtail_content(content(), statistics_of(content())))
     assert data.federated
-    assert data.has_frequency
+    assert data.frequency is not None
     assert data.statistics == statistics_of(content())
     assert not caplog.records
 

@@ -28,7 +28,7 @@ def test_one_file_becomes_one_file(main, coco, tmp_path, capsys):
     assert os.listdir(tmp_path / "new") == ["instances_longtail.json"]
     made = load_detection_data(tmp_path / "new" / "instances_longtail.json", coco.parent / "images")
     assert made.federated
-    assert made.has_frequency
+    assert made.frequency is not None
     assert len(made.images) == 128
     printed = capsys.readouterr().out
     assert "80 categories, 929 instances" in printed

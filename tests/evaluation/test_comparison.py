@@ -184,7 +184,11 @@ def test_groups_by_category_id_stand_in_for_the_annotations(truth):
     resampled = resample_results(truth, files, iou_types=["bbox"], num_samples=100, groups=groups)
     comparison = compare_results(resampled, [0], [1])
     assert by_metric(comparison)["bbox/APr"].num_categories == 2
-    assert comparison.undefined == {"bbox/APf": "0 of 0 categories of group 'f' have ground truth"}
+    assert comparison.undefined == {
+        "bbox/APf": "no category is frequent; --groups-from, or DATA.GROUP_MODE of a run, gives "
+        "other groups"
+    }
+    assert "rare/common/frequent: as given" in table(comparison).splitlines()
     with pytest.raises(UserError, match=r"groups lack 1 of 12 category ids .*, first \[0\]"):
         resample_results(truth, files, iou_types=["bbox"], groups=dict.fromkeys(range(1, 12), "c"))
 
@@ -194,7 +198,9 @@ def test_no_groups_known(truth):
     comparison = compare(plain, [detections(truth, 1)], [detections(truth, 2)])
     assert [d.metric for d in comparison.differences] == ["bbox/AP"]
     assert set(comparison.undefined) == {"bbox/APr", "bbox/APc", "bbox/APf"}
-    assert "bbox/APr    n/a (the annotations do not say" in table(comparison)
+    line = "bbox/APr    n/a (no category is known to be rare; --groups-from TRAIN_JSON or a run "
+    assert line in table(comparison)
+    assert "rare/common/frequent" not in table(comparison)
 
 
 def test_json_holds_everything(truth):

@@ -52,7 +52,7 @@ def test_groups_are_not_needed(random_case):
     evaluation = evaluate(truth, records)
     assert evaluation.metrics["bbox/AP"] == expected["bbox/AP"]
     assert evaluation.metrics["bbox/APr"] is None
-    assert "APr    n/a (no category is known to be rare)" in evaluation.table()
+    assert "APr    n/a (no category is known to be rare; --groups-from" in evaluation.table()
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,8 @@ def test_writes_metrics_table_and_csv(run, tmp_path, random_case):
     assert done.returncode == 0, done.stderr
     expected = evaluate(*random_case(21))
     assert json.loads((tmp_path / "out/metrics.json").read_text()) == expected.metrics
-    assert expected.table() in done.stdout
+    table = expected.table()
+    assert table.replace("the annotations", "annotation file truth.json") in done.stdout
     assert (tmp_path / "out/per_category.csv").is_file()
 
 
@@ -83,6 +84,61 @@ def test_groups_from_training_annotations(run, tmp_path, random_case):
     groups = {int(row.split(",")[0]): row.split(",")[2] for row in rows}
     assert groups.pop(first) == "c"
     assert set(groups.values()) == {"r"}
+
+
+def statistics(path, ids):
+    """Statistics of a run in which each category has one image more than the one before it."""
+    rows = [
+        {"id": i, "name": str(i), "frequency": "rcf"[min(k, 2)], "image_count": k + 1,
+         "instance_count": k + 1}
+        for k, i in enumerate(sorted(ids))
+    ]  # fmt: skip
+    content = {"num_images": 99, "groups": {"mode": "quantiles"}, "categories": rows}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content))
+
+
+def test_results_in_the_folder_of_a_run(run, tmp_path, random_case):
+    """The groups of the run are the default; those of the annotations have a name."""
+    from eql_d2.evaluation import evaluate
+
+    truth, records = random_case(21)
+    ids = sorted(category["id"] for category in truth["categories"])
+    statistics(tmp_path / "run" / "category_statistics.json", ids)
+    (tmp_path / "run/inference").mkdir()
+    file = tmp_path / "run/inference/lvis_instances_results.json"
+    file.write_text(json.dumps(records))
+    done = run("--results", "run/inference/lvis_instances_results.json")
+    assert done.returncode == 0, done.stderr
+    source = "thirds of the categories by training images (quantiles), from run/category_statistics"
+    assert f"\nrare/common/frequent: {source}.json\n" in done.stdout
+    groups = ["rcf"[min(k, 2)] for k in range(len(ids))]
+    own, official = evaluate(truth, records, groups=groups), evaluate(truth, records)
+    assert own.metrics != official.metrics
+    assert json.loads((tmp_path / "out/metrics.json").read_text()) == own.metrics
+    done = run(
+        "--results", "run/inference/lvis_instances_results.json", "--groups-from", "frequency"
+    )
+    field = "the frequency field of annotation file truth.json"
+    assert f"\nrare/common/frequent: {field}\n" in done.stdout
+    assert json.loads((tmp_path / "out/metrics.json").read_text()) == official.metrics
+
+
+def test_groups_of_other_categories_are_refused(run, tmp_path, random_case):
+    ids = sorted(category["id"] for category in random_case(21)[0]["categories"])
+    statistics(tmp_path / "shifted/category_statistics.json", [i + 1000 for i in ids])
+    done = run("--groups-from", "shifted")
+    assert done.returncode == 2
+    assert f"lack {len(ids)} of {len(ids)} category ids of the annotations, first" in done.stderr
+    assert str(ids[0] + 1000) in done.stderr
+    assert "shifted/category_statistics.json" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_groups_that_are_not_known_name_the_flag(run):
+    done = run(change=lambda truth, _: [c.pop("frequency") for c in truth["categories"]])
+    line = "n/a (no category is known to be rare; --groups-from TRAIN_JSON or a run folder says"
+    assert line in done.stdout
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from eql_d2.evaluation import evaluate
 from eql_d2.evaluation.precision import UNDEFINED
 from eql_d2.evaluation.report import (
     METRICS,
+    RECALLS,
     Evaluation,
     describe_support,
     mean_defined,
@@ -58,7 +59,40 @@ def test_support_in_words():
     assert support["APr"] == "0 of 2 rare categories have ground truth"
     assert support["APc"] == "1 of 1 common categories have ground truth"
     assert support["APf"] == "2 of 2 frequent categories have ground truth"
-    assert describe_support(METRICS, has_truth, None)["APr"] == "no category is known to be rare"
+
+
+def test_groups_that_are_empty_or_not_known_name_the_flag():
+    has_truth = np.ones((4, 2), dtype=bool)
+    for metrics, name in ((METRICS, "AP"), (RECALLS, "AR")):
+        known = describe_support(metrics, has_truth, ["r", "r"])
+        assert known[f"{name}r"] == "2 of 2 rare categories have ground truth"
+        assert known[f"{name}f"] == (
+            "no category is frequent; --groups-from, or DATA.GROUP_MODE of a run, gives other "
+            "groups"
+        )
+        assert describe_support(metrics, has_truth, None)[f"{name}c"] == (
+            "no category is known to be common; --groups-from TRAIN_JSON or a run folder says "
+            "which are"
+        )
+
+
+@pytest.mark.parametrize("metric", ["ap", "ar", "fixed", "pool"])
+def test_every_table_with_groups_says_what_they_are(random_case, metric):
+    truth, records = random_case(11)
+    groups = dict.fromkeys((c["id"] for c in truth["categories"]), "c")
+    own = evaluate(truth, records, metrics=[metric]).table().splitlines()
+    assert "rare/common/frequent: the frequency field of the annotations" in own
+    given = evaluate(truth, records, metrics=[metric], groups=groups, groups_source="words")
+    lines = given.table().splitlines()
+    assert "rare/common/frequent: words" in lines
+    (rare,) = [line for line in lines if line.startswith(("APr", "ARr"))]
+    assert "n/a (no category is rare; --groups-from, or DATA.GROUP_MODE of a run" in rare
+
+
+@pytest.mark.parametrize("metric", ["agnostic", "proposals"])
+def test_no_table_without_groups_speaks_of_them(random_case, metric):
+    table = evaluate(*random_case(11), metrics=[metric]).table()
+    assert "rare" not in table
 
 
 def test_table():

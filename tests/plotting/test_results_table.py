@@ -4,8 +4,15 @@ import json
 
 import pytest
 
-from eql_d2.errors import DataError
-from eql_d2.plotting import ResultRow, read_results_csv, rows_from_runs, write_results_csv
+from eql_d2.categories import CategoryStatistics, Grouping, write_statistics
+from eql_d2.errors import DataError, UserError
+from eql_d2.plotting import (
+    ResultRow,
+    groups_source,
+    read_results_csv,
+    rows_from_runs,
+    write_results_csv,
+)
 
 
 def csv_file(tmp_path, text):
@@ -109,3 +116,52 @@ def test_unfinished_runs_are_left_out(tmp_path):
 def test_damaged_metrics_are_named(tmp_path, content):
     with pytest.raises(DataError, match=r"metrics\.json is no flat json of metrics"):
         rows_from_runs([run(tmp_path, "bad", content)])
+
+
+def grouped_run(tmp_path, name, groups, names=("cat", "dog, big"), statistics=None):
+    """A run with the table of its categories, and perhaps statistics with other groups."""
+    folder = run(tmp_path, name, {"bbox/AP": 1})
+    rows = [f'{i},"{n}",{g}' for i, (n, g) in enumerate(zip(names, groups, strict=True), 1)]
+    (folder / "per_category.csv").write_text("\n".join(["category_id,name,group", *rows]) + "\n")
+    if statistics is not None:
+        counts = {"image_count": [1, 2], "instance_count": [1, 2], "num_images": 3}
+        written = CategoryStatistics.from_counts(
+            names=names, category_ids=[1, 2], groups=statistics,
+            grouping=Grouping("quantiles"), **counts,
+        )  # fmt: skip
+        write_statistics(written, folder)
+    return folder
+
+
+def test_runs_with_different_groups_make_no_table(tmp_path):
+    first, same = grouped_run(tmp_path, "a", "rf"), grouped_run(tmp_path, "b", "rf")
+    bare = run(tmp_path, "bare", {"bbox/AP": 1})
+    animals = grouped_run(tmp_path, "animals", "ff", names=("cat", "cow"))
+    assert len(rows_from_runs([first, same, bare, animals])) == 4
+    other = grouped_run(tmp_path, "c", "rc")
+    with pytest.raises(UserError) as caught:
+        rows_from_runs([first, bare, other])
+    message = str(caught.value)
+    words = f"category 'dog, big' (id 2) is frequent in {first} and common in {other}"
+    assert words in message
+    assert f"--groups-from {first}" in message
+    with pytest.raises(UserError, match=r"is rare in .* and in no group in "):
+        rows_from_runs([first, grouped_run(tmp_path, "d", ("", ""))])
+
+
+def test_the_definition_of_the_groups_is_that_of_the_metrics(tmp_path):
+    none = grouped_run(tmp_path, "none", ("", ""))
+    assert groups_source([none, run(tmp_path, "bare", {"bbox/AP": 1})]) == ""
+    same = grouped_run(tmp_path, "same", "rf", statistics="rf")
+    path = same / "category_statistics.json"
+    words = f"thirds of the categories by training images (quantiles), from {path}"
+    assert groups_source([none, same]) == words
+    scored_again = grouped_run(tmp_path, "again", "rf", statistics="rc")
+    assert groups_source([scored_again]) == f"as in {scored_again / 'per_category.csv'}"
+
+
+def test_damaged_tables_of_categories_are_named(tmp_path):
+    folder = run(tmp_path, "bad", {"bbox/AP": 1})
+    (folder / "per_category.csv").write_text("category_id,name\n1,x\n")
+    with pytest.raises(DataError, match=r"per_category\.csv is no table as evaluate\.py writes it"):
+        rows_from_runs([folder])

@@ -59,7 +59,7 @@ def data(dataset):
 
 @pytest.fixture
 def page(sides, data, dataset, tmp_path):
-    comparisons = compare_sides(sides, dataset[0], None, 100)
+    comparisons = compare_sides(sides, dataset[0], 100)
     missing = write_report(
         tmp_path / "r.html", sides, title="A < B", data=data, comparisons=comparisons,
         training_images={k: 2 * k for k in range(1, 7)},
@@ -215,5 +215,5 @@ def test_curves_show_the_first_seed_and_only_what_is_logged(sides, make_run):
 
 def test_sides_without_results_are_not_compared(make_run, dataset):
     bare, full = make_run("bare", log=False, results=False), make_run("eql_seed0", 3, 0.95)
-    assert compare_sides(read_sides([bare, full]), dataset[0], None, 100) == []
-    assert compare_sides(read_sides([full, bare]), dataset[0], None, 100) == []
+    assert compare_sides(read_sides([bare, full]), dataset[0], 100) == []
+    assert compare_sides(read_sides([full, bare]), dataset[0], 100) == []

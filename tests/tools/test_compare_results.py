@@ -94,7 +94,7 @@ def test_an_output_that_cannot_be_is_refused_before_the_work(
     [
         (["--seed", "-1"], "the seed must be 0 or more, got -1"),
         (["--json", ""], "is a folder; give the name of a file"),
-        (["--groups-from", ""], "annotation file  cannot be read"),
+        (["--groups-from", ""], r"folder \. holds no category_statistics\.json"),
     ],
 )
 def test_wrong_values_are_named(tool, files, flags, message):

@@ -42,6 +42,14 @@ def test_runs_give_curves_table_and_bars(tool, tmp_path):
     )
 
 
+def test_the_definition_of_the_groups_is_printed(tool, tmp_path, capsys):
+    run = make_run(tmp_path / "eql_seed0")
+    table = tmp_path / "eql_seed0" / "per_category.csv"
+    table.write_text("category_id,name,group\n1,cat,r\n")
+    assert tool.main(["--runs", run, "--output", str(tmp_path / "out")]) == 0
+    assert f"rare/common/frequent: as in {table}\n" in capsys.readouterr().out
+
+
 def test_the_written_table_can_be_drawn_again(tool, tmp_path):
     run = make_run(tmp_path / "eql_seed0")
     tool.main(["--runs", run, "--output", str(tmp_path / "a")])

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from eql_d2.categories import CategoryStatistics, write_statistics
 from eql_d2.config import load_config
 from eql_d2.data.longtail_shapes import generate_longtail_shapes
 from eql_d2.errors import UserError
@@ -49,8 +50,23 @@ def runs(tmp_path_factory):
     return root
 
 
-def test_the_whole_way_ends_with_the_same_metrics(runs, capfd):
-    tool = load("run_evaluation_demo")
+@pytest.fixture
+def quantile_runs(runs, tmp_path):
+    """Copies of the runs, evaluated with groups that are not those of the annotations."""
+    statistics = CategoryStatistics.from_json(runs / "data/train.json").with_groups("quantiles")
+    for name in ("first", "second"):
+        shutil.copytree(runs / name, tmp_path / name)
+        results = tmp_path / name / "inference/lvis_instances_results.json"
+        scored = evaluate(runs / "data/test.json", results, groups=statistics.groups)
+        before = json.loads((runs / name / "metrics.json").read_text())
+        assert scored.metrics != before
+        scored.write(tmp_path / name)
+        write_statistics(statistics, tmp_path / name)
+    return tmp_path
+
+
+def test_the_whole_way_ends_with_the_same_metrics(quantile_runs, capfd):
+    tool, runs = load("run_evaluation_demo"), quantile_runs
     pair = [str(runs / "first"), str(runs / "second")]
     assert tool.main(["--output-dir", str(runs / "out"), "--runs", *pair]) == 0
     printed = capfd.readouterr().out
@@ -194,3 +210,48 @@ def test_no_input_is_written_over(runs, tmp_path):
 def test_images_need_annotations(runs, tmp_path):
     with pytest.raises(UserError, match="--images needs --annotations"):
         load("report").main(["--runs", str(runs / "first"), "--images", ".", "--output", "x.html"])
+
+
+def test_runs_with_different_groups_are_refused(runs, tmp_path):
+    truth = runs / "data/test.json"
+    results = runs / "first/inference/lvis_instances_results.json"
+    ids = [category["id"] for category in json.loads(truth.read_text())["categories"]]
+    for name, letter in (("one", "r"), ("two", "c")):
+        evaluate(truth, results, groups=dict.fromkeys(ids, letter)).write(tmp_path / name)
+    pair = [str(tmp_path / name) for name in ("one", "two")]
+    with pytest.raises(UserError, match=r"different groups: .* is rare in .*one and common in "):
+        load("report").main(["--runs", *pair, "--output", str(tmp_path / "page.html")])
+    assert not (tmp_path / "page.html").exists()
+
+
+def test_all_numbers_of_a_page_are_about_the_same_groups(runs, tmp_path):
+    """Not those of the annotations, which the differences were about."""
+    truth = runs / "data/test.json"
+    ids = [category["id"] for category in json.loads(truth.read_text())["categories"]]
+    groups = dict.fromkeys(ids, "f") | {ids[0]: "c"}
+    for name in ("first", "second"):
+        shutil.copytree(runs / name, tmp_path / name)
+        results = tmp_path / name / "inference/lvis_instances_results.json"
+        evaluate(truth, results, groups=groups).write(tmp_path / name)
+    pair = [str(tmp_path / name) for name in ("first", "second")]
+    page = tmp_path / "page.html"
+    given = ["--annotations", str(truth), "--resamples", "100", "--output", str(page)]
+    given += ["--train-annotations", str(runs / "data/train.json")]
+    load("report").main(["--runs", *pair, *given])
+    text = page.read_text()
+    assert "<li><b>1</b><span>common</span></li><li><b>5</b><span>frequent</span></li>" in text
+    assert text.count("no category is rare; --groups-from") == 2, "boxes and masks"
+    source = f"as in {tmp_path}/first/per_category.csv"
+    assert f"rare, common and frequent categories ({source})" in text
+    assert f"Rare, common, frequent: {source}." in text
+
+
+def test_the_statistics_of_a_run_are_not_written_over(runs, tmp_path):
+    shutil.copytree(runs / "first", tmp_path / "run")
+    write_statistics(CategoryStatistics.from_json(runs / "data/train.json"), tmp_path / "run")
+    output = tmp_path / "run" / "category_statistics.json"
+    with pytest.raises(UserError, match="would be overwritten"):
+        load("report").main(["--runs", str(tmp_path / "run"), "--output", str(output)])
+    page = tmp_path / "page.html"
+    load("report").main(["--runs", str(tmp_path / "run"), "--output", str(page)])
+    assert "training images with the category" in page.read_text()

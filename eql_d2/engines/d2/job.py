@@ -10,10 +10,10 @@ from typing import Any
 
 from torch import Tensor
 
+from eql_d2.categories import write_statistics
 from eql_d2.checkpoint import checkpoint_metadata
 from eql_d2.engines.d2.compat import DefaultTrainer, RepeatFactorTrainingSampler
 from eql_d2.engines.d2.datasets import PackedDataset, needs_bitmasks, test_dicts, training_dicts
-from eql_d2.engines.d2.statistics import write_statistics
 from eql_d2.experiment import Experiment, resolved_config
 
 logger = logging.getLogger("eql_d2")

@@ -11,13 +11,12 @@ import torch
 import yaml
 from torch import nn
 
-from eql_d2.categories import CategoryStatistics
+from eql_d2.categories import CategoryStatistics, write_statistics
 from eql_d2.checkpoint import read_checkpoint_metadata, resolve_checkpoint
 from eql_d2.config import add_eql_config
 from eql_d2.engines.d2.checkpointer import Checkpointer
 from eql_d2.engines.d2.compat import ResizeShortestEdge, build_model, get_cfg
 from eql_d2.engines.d2.evaluator import RawDetections, image_detections
-from eql_d2.engines.d2.statistics import write_statistics
 from eql_d2.errors import UserError
 from eql_d2.evaluation import ImageDetections
 from eql_d2.experiment import resolve_device

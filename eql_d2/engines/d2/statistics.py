@@ -12,29 +12,12 @@ table or to an annotation file, and needs nothing else of this package. No datas
 
 from __future__ import annotations
 
-import json
-import uuid
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from eql_d2.categories import CategoryStatistics, table_names
+from eql_d2.categories import CategoryStatistics, read_statistics, table_names
 from eql_d2.errors import ConfigError
-
-STATISTICS_FILE = "category_statistics.json"
-
-
-def write_statistics(statistics: CategoryStatistics, directory: str | Path) -> Path:
-    """Write ``directory/category_statistics.json`` and return its path.
-
-    Each machine of a run writes the same file, perhaps at the same time, into a folder they share.
-    """
-    path = Path(directory) / STATISTICS_FILE
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(f".{uuid.uuid4().hex}.tmp")
-    temporary.write_text(json.dumps(statistics.to_dict(), indent=1), "utf-8")
-    temporary.replace(path)
-    return path
 
 
 def statistics_from_config(cfg: Any) -> CategoryStatistics:
@@ -91,7 +74,4 @@ def _read(source: str, modified: float) -> CategoryStatistics:
     del modified  # part of the cache key: a file that changed is read again
     if source in table_names():
         return CategoryStatistics.from_table(source)
-    path = Path(source)
-    if path.name == STATISTICS_FILE and path.is_file():
-        return CategoryStatistics.from_dict(json.loads(path.read_text("utf-8")))
-    return CategoryStatistics.from_json(path)
+    return read_statistics(source)

@@ -5,7 +5,7 @@ from contextlib import suppress
 import pytest
 import torch
 
-from eql_d2.categories import CategoryStatistics
+from eql_d2.categories import CategoryStatistics, write_statistics
 from eql_d2.command_line import TrainOptions
 from eql_d2.config import load_config
 from eql_d2.data import generate_longtail_shapes
@@ -16,7 +16,6 @@ with suppress(MissingPackageError):
     from eql_d2.engines.d2 import run
     from eql_d2.engines.d2.compat import Boxes, Instances, build_model, get_cfg
     from eql_d2.engines.d2.job import prepare_job
-    from eql_d2.engines.d2.statistics import write_statistics
 
 TINY_CONFIG = """
 MODEL:

@@ -6,18 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from eql_d2.categories import CategoryStatistics
+from eql_d2.categories import CategoryStatistics, write_statistics
 from eql_d2.config import add_eql_config
 from eql_d2.data import generate_longtail_shapes
 from eql_d2.errors import ConfigError, DataError, MissingPackageError
+from eql_d2.files import STATISTICS_FILE
 
 with suppress(MissingPackageError):
     from eql_d2.engines.d2.compat import get_cfg
     from eql_d2.engines.d2.statistics import (
-        STATISTICS_FILE,
         statistics_from_config,
         with_num_classes,
-        write_statistics,
     )
 
 pytestmark = pytest.mark.detectron2
