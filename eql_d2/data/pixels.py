@@ -28,7 +28,8 @@ def read_pixels(path: str | Path, size: tuple[int, int] | None = None) -> NDArra
     * Of integers with more than 8 bits the high byte of 16 is taken (65535 is white), as Pillow
       and OpenCV do for colour images of 16 bits. The scale never depends on the image's content.
     * Floating-point values are brightness from 0 to 255; what lies outside is clipped.
-    * An image of either kind that would come out black without being black is refused.
+    * An image of these two kinds whose scale is plainly another one is refused: no pixel would
+      be brighter than 1 of 255.
     * Of several frames or pages the first is read.
 
     Args:
@@ -47,8 +48,8 @@ def read_pixels(path: str | Path, size: tuple[int, int] | None = None) -> NDArra
     except Image.DecompressionBombError as error:
         limit = REFUSED_ABOVE * (Image.MAX_IMAGE_PIXELS or 0)
         raise DataError(
-            f"{path} has more than {limit:,} pixels, which Pillow takes for an attack. Use a "
-            "smaller copy, or cut it into tiles"
+            f"{path} has more than {limit:,} pixels, which Pillow refuses as a decompression bomb. "
+            "Use a smaller copy, or cut it into tiles"
         ) from error
     except Exception as error:  # on a damaged file a decoder may raise anything
         raise DataError(
@@ -90,7 +91,7 @@ def _rgb(image: Any) -> Any:
     """Convert a Pillow image of any mode to RGB.
 
     Raises:
-        ValueError: it has values, but of another scale, so that all would be black.
+        ValueError: its values are of another scale, so that all would be black.
     """
     from PIL import Image
 
@@ -100,7 +101,7 @@ def _rgb(image: Any) -> Any:
             levels = values.clip(0, 0xFF).astype(np.uint8)
         else:
             levels = (values.clip(0, 0xFFFF) >> 8).astype(np.uint8)
-        if values.any() and not levels.any():
+        if values.any() and levels.max() <= 1:
             raise ValueError(
                 f"its values, {values.min():g} to {values.max():g}, would all be black, since "
                 "white is 65535 for integers and 255 for floating-point numbers; save it with 8 "
