@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib.util
+import json
 import os
 import resource
 import struct
@@ -182,3 +183,34 @@ def unreadable_images(tmp_path_factory):
     (folder / "folder.png").mkdir()
     names = [*sorted(path.name for path in folder.iterdir()), "missing.png"]
     return {name: folder / name for name in names}
+
+
+@pytest.fixture(scope="session")
+def lines_and_dots(tmp_path_factory):
+    """Data with images of 5000 x 1, 1 x 5000, 1 x 1, 2 x 3 pixels: (annotation file, folder).
+
+    Each image is one object, half of them with a polygon, half with a run-length coded mask.
+    """
+    folder = tmp_path_factory.mktemp("lines_and_dots")
+    content = {"images": [], "annotations": [], "categories": []}
+    content["categories"] = [{"id": i, "name": f"c{i}"} for i in (1, 2)]
+    for number, (width, height) in enumerate([(5000, 1), (1, 5000), (1, 1), (2, 3)] * 2, 1):
+        name = f"{number}.png"
+        Image.new("RGB", (width, height), (200, 30 * number, 0)).save(folder / name)
+        size = {"height": height, "width": width}
+        content["images"].append({"id": number, "file_name": name, **size})
+        polygon = [[0, 0, width, 0, width, height, 0, height]]
+        run_lengths = {"size": [height, width], "counts": [0, width * height]}
+        content["annotations"].append(
+            {
+                "id": number,
+                "image_id": number,
+                "category_id": 1 + number // 8,
+                "bbox": [0, 0, width, height],
+                "area": width * height,
+                "iscrowd": 0,
+                "segmentation": polygon if number <= 4 else run_lengths,
+            }
+        )
+    (folder / "annotations.json").write_text(json.dumps(content))
+    return folder / "annotations.json", folder
