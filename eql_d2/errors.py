@@ -12,6 +12,11 @@ class UserError(ValueError):
     """The user's input is wrong. The message says what was expected, what came, and the mend."""
 
 
+def message_of(error: UserError) -> str:
+    """Return the message, without the traceback that it gets on its way from a loader's worker."""
+    return str(error).rsplit(f"{type(error).__name__}: ", 1)[-1].strip()
+
+
 class ConfigError(UserError):
     """One or more configuration values are wrong; all of them are named in one message."""
 

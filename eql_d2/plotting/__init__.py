@@ -4,7 +4,7 @@ from eql_d2.plotting.bars import plot_metrics_comparison
 from eql_d2.plotting.category_ap import plot_category_ap
 from eql_d2.plotting.counts import plot_category_counts, write_category_csv
 from eql_d2.plotting.curves import plot_loss_curves, read_training_log
-from eql_d2.plotting.images import read_image, write_png
+from eql_d2.plotting.images import write_png
 from eql_d2.plotting.instances import draw_instances
 from eql_d2.plotting.palette import category_color
 from eql_d2.plotting.pictures import save_ground_truth_pictures, save_prediction_pictures
@@ -28,7 +28,6 @@ __all__ = [
     "plot_loss_curves",
     "plot_metrics_comparison",
     "predict_images",
-    "read_image",
     "read_results_csv",
     "read_training_log",
     "rows_from_runs",

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from eql_d2.categories import GROUP_NAMES
+from eql_d2.data import read_pixels
 from eql_d2.errors import ResultsError
 from eql_d2.json_files import read_json
 from eql_d2.plotting.choice import choose_images
-from eql_d2.plotting.images import load_font, read_image, write_png
+from eql_d2.plotting.images import load_font, write_png
 from eql_d2.plotting.instances import draw_instances, shorten
 from eql_d2.plotting.masks import mask_pixels
 
@@ -68,7 +69,7 @@ def save_prediction_pictures(
     records = [r for r in records if r["score"] >= score_threshold]
     paths = []
     for image in choose_images(data.images, groups, number):
-        pixels = read_image(image.path, (image.height, image.width))
+        pixels = read_pixels(image.path, (image.height, image.width))
         own = [r for r in records if r["image_id"] == image.image_id]
         panels = [_truth_panel(image, pixels, data.names, groups)]
         panels.append(_prediction_panel(own, pixels, data, groups, score_threshold))
@@ -87,7 +88,7 @@ def save_ground_truth_pictures(
     groups = data.statistics.groups if groups is None else groups
     paths = []
     for image in choose_images(data.images, groups, number):
-        pixels = read_image(image.path, (image.height, image.width))
+        pixels = read_pixels(image.path, (image.height, image.width))
         paths.append(_save(image, [_truth_panel(image, pixels, data.names, groups)], output_dir))
     return paths
 

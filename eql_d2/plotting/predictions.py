@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from eql_d2.data import read_pixels
 from eql_d2.errors import DataError, UserError
 from eql_d2.files import atomic_text_file, check_output_folder
-from eql_d2.plotting.images import EXTENSIONS, read_image, write_png
+from eql_d2.plotting.images import EXTENSIONS, write_png
 from eql_d2.plotting.instances import draw_instances
 from eql_d2.plotting.masks import mask_pixels
 
@@ -102,7 +103,7 @@ def predict_images(
     summary, content = PredictionSummary(), _coco_header(statistics)
     for number, path in enumerate(images, 1):
         try:
-            pixels = read_image(path)
+            pixels = read_pixels(path)
         except DataError as error:
             summary.skipped.append(str(error))
             logger.warning("[%d/%d] skipped: %s", number, len(images), error)

@@ -11,9 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from eql_d2.data import DetectionData, ImageRecord, Instance, decode_mask
+from eql_d2.data import DetectionData, ImageRecord, Instance, decode_mask, read_pixels
 from eql_d2.evaluation.record_stream import stream_records
-from eql_d2.plotting.images import read_image
 from eql_d2.reporting.categories import kind_shown, known_categories
 from eql_d2.reporting.example_pictures import draw_window, window_around
 from eql_d2.reporting.runs import Side
@@ -180,7 +179,7 @@ def _panels(
     records: Mapping[str, Mapping[int, Sequence[Record]]],
     index: Mapping[int, int],
 ) -> tuple[Panel, ...]:
-    pixels = read_image(image.path, (image.height, image.width))
+    pixels = read_pixels(image.path, (image.height, image.width))
     objects = [i for i in image.instances if i.category == category and not i.iscrowd]
     window = window_around([i.bbox for i in objects], image.height, image.width)
     truth = draw_window(

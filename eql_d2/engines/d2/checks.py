@@ -25,6 +25,7 @@ OUR_HEADS = ("EQLROIHeads", "EQLCascadeROIHeads")
 CHOICES = {
     "MODEL.META_ARCHITECTURE": ("GeneralizedRCNN",),
     "DATALOADER.SAMPLER_TRAIN": ("TrainingSampler", "RepeatFactorTrainingSampler"),
+    "INPUT.FORMAT": ("BGR", "RGB"),
     "FLOAT32_PRECISION": ("", "highest", "high", "medium"),
 }
 UNSUPPORTED = (

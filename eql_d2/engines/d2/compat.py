@@ -39,9 +39,13 @@ try:
         build_detection_test_loader,
         build_detection_train_loader,
     )
-    from detectron2.data.detection_utils import SizeMismatchError, read_image
     from detectron2.data.samplers import RepeatFactorTrainingSampler, TrainingSampler
-    from detectron2.data.transforms import ResizeShortestEdge
+    from detectron2.data.transforms import (
+        AugInput,
+        NoOpTransform,
+        ResizeShortestEdge,
+        ResizeTransform,
+    )
     from detectron2.engine import DefaultTrainer, HookBase, TrainerBase, hooks
     from detectron2.evaluation import DatasetEvaluator, inference_on_dataset
     from detectron2.layers import ShapeSpec, cat, paste_masks_in_image
@@ -77,6 +81,7 @@ except ImportError as _error:
 __all__ = [
     "INSTALL",
     "ROI_HEADS_REGISTRY",
+    "AugInput",
     "Box2BoxTransform",
     "BoxMode",
     "Boxes",
@@ -95,11 +100,12 @@ __all__ = [
     "Instances",
     "JSONWriter",
     "MetadataCatalog",
+    "NoOpTransform",
     "PathManager",
     "RepeatFactorTrainingSampler",
     "ResizeShortestEdge",
+    "ResizeTransform",
     "ShapeSpec",
-    "SizeMismatchError",
     "StandardROIHeads",
     "TensorboardXWriter",
     "TrainerBase",
@@ -120,7 +126,6 @@ __all__ = [
     "import_problem",
     "inference_on_dataset",
     "paste_masks_in_image",
-    "read_image",
     "seed_all_rng",
     "stock_fast_rcnn_inference",
 ]

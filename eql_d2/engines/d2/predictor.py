@@ -15,8 +15,9 @@ from eql_d2.categories import CategoryStatistics, write_statistics
 from eql_d2.checkpoint import read_checkpoint_metadata, resolve_checkpoint
 from eql_d2.config import add_eql_config
 from eql_d2.engines.d2.checkpointer import Checkpointer
-from eql_d2.engines.d2.compat import ResizeShortestEdge, build_model, get_cfg
+from eql_d2.engines.d2.compat import build_model, get_cfg
 from eql_d2.engines.d2.evaluator import RawDetections, image_detections
+from eql_d2.engines.d2.mapper import ResizeShortestEdge
 from eql_d2.errors import UserError
 from eql_d2.evaluation import ImageDetections
 from eql_d2.experiment import resolve_device
@@ -49,7 +50,7 @@ class Predictor:
         height, width = image.shape[:2]
         ordered = image[:, :, ::-1] if self._image_format == "BGR" else image
         resized = self._resize.get_transform(ordered).apply_image(ordered)
-        tensor = torch.as_tensor(np.ascontiguousarray(resized.transpose(2, 0, 1)))
+        tensor = torch.from_numpy(resized.transpose(2, 0, 1).copy())
         (output,) = self._model([{"image": tensor}])
         return image_detections(output, height, width)
 

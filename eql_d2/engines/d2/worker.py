@@ -39,7 +39,6 @@ from eql_d2.engines.d2.loading import (
     seed_process,
     test_batches,
 )
-from eql_d2.engines.d2.mapper import message_of
 from eql_d2.engines.d2.parallel import (
     Guarded,
     freeze_unread_levels,
@@ -50,7 +49,7 @@ from eql_d2.engines.d2.process_state import random_state_kept, run_log, torch_sw
 from eql_d2.engines.d2.resuming import LRScheduler
 from eql_d2.engines.d2.taking_turns import on_first_process
 from eql_d2.engines.d2.trainer import Trainer
-from eql_d2.errors import DataError
+from eql_d2.errors import DataError, message_of
 from eql_d2.evaluation import ResultsWriter
 from eql_d2.experiment import finish_evaluation
 from eql_d2.training_log import METRICS_FILE, keep_records

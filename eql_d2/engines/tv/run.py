@@ -36,7 +36,7 @@ from eql_d2.engines.tv.reading import read_settings
 from eql_d2.engines.tv.settings import Settings
 from eql_d2.engines.tv.solver import build_optimizer, rate_factor
 from eql_d2.engines.tv.training import train, training_records
-from eql_d2.errors import UserError
+from eql_d2.errors import DataError, UserError, message_of
 from eql_d2.experiment import (
     Experiment,
     finish_evaluation,
@@ -71,12 +71,15 @@ def run(options: TrainOptions) -> dict[str, float | None]:
     output_dir.mkdir(parents=True, exist_ok=True)
     with _torch_state(settings):
         model = _build(cfg, settings, experiment.statistics)
-        if options.eval_only:
-            assert continued is not None
-            checkpoints.load_weights(model, continued)
-        else:
-            _train(model, cfg, settings, experiment, resume=options.resume)
-        return _evaluate(model, cfg, settings, experiment)
+        try:
+            if options.eval_only:
+                assert continued is not None
+                checkpoints.load_weights(model, continued)
+            else:
+                _train(model, cfg, settings, experiment, resume=options.resume)
+            return _evaluate(model, cfg, settings, experiment)
+        except DataError as error:
+            raise DataError(message_of(error)) from error
 
 
 def load_predictor(

@@ -7,13 +7,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from eql_d2.data import ImageRecord, Instance, decode_mask
+from eql_d2.data import ImageRecord, Instance, decode_mask, read_pixels
 from eql_d2.engines.tv.settings import InputSettings
-from eql_d2.errors import DataError
 
 # Boxes that are thinner than this after resizing have no usable regression target. Pixels.
 MIN_BOX_SIZE = 1e-3
@@ -72,7 +71,7 @@ class TrainingImages(Dataset[Sample]):
         random = np.random.default_rng([self._seed, position])
         size = training_size(record.height, record.width, settings, random)
         flip = settings.flip if random.random() < 0.5 else "none"
-        pixels = flip_array(read_pixels(record, size), flip)
+        pixels = flip_array(_resized(record, size), flip)
         target = training_target(record, size, flip, self._with_masks)
         return Sample(
             record.image_id,
@@ -98,20 +97,28 @@ class TestImages(Dataset[Sample]):
         record, settings = self._records[index], self._settings
         original = (record.height, record.width)
         size = shortest_edge_size(*original, settings.min_size_test, settings.max_size_test)
-        pixels = read_pixels(record, size)
+        pixels = _resized(record, size)
         return Sample(record.image_id, to_tensor(pixels, settings.channel_order), original, {})
 
 
 def shortest_edge_size(height: int, width: int, shortest: int, longest: int) -> tuple[int, int]:
     """Return the size at which the shorter side is ``shortest`` and none is above ``longest``.
 
-    Rounds as Detectron2's ``ResizeShortestEdge``. 0 for ``shortest`` keeps the size.
+    Rounds as Detectron2's ``ResizeShortestEdge``, but never to 0 pixels. 0 for ``shortest`` keeps
+    the size.
     """
     if shortest == 0:
         return height, width
     scale = shortest / min(height, width)
-    scale = min(scale, longest / max(height, width))
-    return int(height * scale + 0.5), int(width * scale + 0.5)
+    # In this order, because halves are rounded up and each product may miss one by a last bit.
+    if height < width:
+        sides = (float(shortest), scale * width)
+    else:
+        sides = (scale * height, float(shortest))
+    if max(sides) > longest:
+        scale = longest / max(sides)
+        sides = (sides[0] * scale, sides[1] * scale)
+    return max(int(sides[0] + 0.5), 1), max(int(sides[1] + 0.5), 1)
 
 
 def training_size(
@@ -126,21 +133,9 @@ def training_size(
     return shortest_edge_size(height, width, shortest, settings.max_size_train)
 
 
-def read_pixels(record: ImageRecord, size: tuple[int, int]) -> np.ndarray:
-    """Read an image upright as ``(H, W, 3)`` uint8 RGB of the wanted ``(height, width)``.
-
-    Raises:
-        DataError: the file has another size than its annotations say.
-    """
-    with Image.open(record.path) as opened:
-        image = ImageOps.exif_transpose(opened).convert("RGB")
-    if image.size != (record.width, record.height):
-        raise DataError(
-            f"{record.path} is {image.width} x {image.height} pixels (width x height), but the "
-            f"annotations say {record.width} x {record.height} for image {record.image_id}; boxes "
-            "and masks would not fit. Mend width and height, or give the images that were annotated"
-        )
-    return resize_pixels(np.asarray(image), size)
+def _resized(record: ImageRecord, size: tuple[int, int]) -> np.ndarray:
+    """Read an image and resize it to the wanted ``(height, width)``."""
+    return resize_pixels(read_pixels(record.path, (record.height, record.width)), size)
 
 
 def resize_pixels(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -155,7 +150,7 @@ def to_tensor(pixels: np.ndarray, channel_order: str) -> Tensor:
     """Turn ``(H, W, 3)`` uint8 RGB into ``(3, H, W)`` float32, 0..255, in "RGB" or "BGR" order."""
     if channel_order == "BGR":
         pixels = pixels[:, :, ::-1]
-    return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1))).to(torch.float32)
+    return torch.from_numpy(pixels.transpose(2, 0, 1).copy()).to(torch.float32)
 
 
 def flip_array(array: np.ndarray, flip: str) -> np.ndarray:

@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from eql_d2.checkpoint import METADATA_KEY, read_checkpoint_metadata
+from eql_d2.data import read_pixels
 from eql_d2.errors import ConfigError, DataError, MissingPackageError, UserError
 
 with suppress(MissingPackageError):
@@ -134,6 +135,40 @@ def test_an_image_of_another_size_ends_the_run_with_a_message(options, tmp_path,
         r"/\S+\.png is 64 x 64 pixels .* annotations say 64 x 65: [^\n]*", str(caught.value)
     )
     assert "Traceback" not in (tmp_path / "out" / "log.txt").read_text()
+
+
+@pytest.mark.parametrize(("part", "kind"), [("train", "truncated.jpg"), ("test", "huge.png")])
+def test_an_unreadable_image_ends_the_run_with_its_name(
+    options, unreadable_images, tmp_path, tiny_config, part, kind
+):
+    """From a worker of the data loader, without its traceback."""
+    shapes = tmp_path / "shapes"
+    shutil.copytree(tiny_config.parent / "shapes", shapes)
+    damaged = sorted((shapes / part).glob("*.png"))[0]
+    shutil.copy(unreadable_images[kind], damaged)
+    extra = ("DATA.GENERATE", "", "DATALOADER.NUM_WORKERS", 2, "SOLVER.MAX_ITER", 6)
+    for name in ("train", "test"):
+        extra += (f"DATA.{name.upper()}_JSON", shapes / f"{name}.json")
+        extra += (f"DATA.{name.upper()}_IMAGES", shapes / name)
+    with pytest.raises(DataError) as caught:
+        run(options(tmp_path / "out", *extra))
+    assert str(caught.value).startswith(f"{damaged} ")
+    assert "\n" not in str(caught.value)
+    assert "Traceback" not in (tmp_path / "out" / "log.txt").read_text()
+
+
+def test_lines_and_dots_are_trained_on_tested_and_predicted(options, lines_and_dots, tmp_path):
+    annotations, folder = lines_and_dots
+    data = ("DATA.GENERATE", "", "MODEL.EQL.LOSS.TAIL_RATIO", 0.5, "SOLVER.MAX_ITER", 4)
+    data += ("INPUT.MAX_SIZE_TRAIN", 128, "INPUT.MAX_SIZE_TEST", 128)
+    for part in ("TRAIN", "TEST"):
+        data += (f"DATA.{part}_JSON", annotations, f"DATA.{part}_IMAGES", folder)
+    metrics = run(options(tmp_path / "out", *data, "EVALUATION.NUM_PICTURES", 8))
+    assert metrics["segm/AP"] is not None
+    assert len(list((tmp_path / "out" / "pictures").iterdir())) == 8
+    predict = load_predictor(tmp_path / "out", score_threshold=0.0)
+    for path in sorted(folder.glob("*.png")):
+        predict(read_pixels(path))
 
 
 def test_predictions_need_the_checkpoint_alone(trained, tiny_config):

@@ -10,7 +10,7 @@ import torch
 
 from eql_d2.command_line import TrainOptions
 from eql_d2.engines.tv import load_predictor, run, training
-from eql_d2.errors import ConfigError, UserError
+from eql_d2.errors import ConfigError, DataError, UserError
 
 
 def test_a_loss_that_is_not_finite_stops_at_once(start, tmp_path):
@@ -20,6 +20,21 @@ def test_a_loss_that_is_not_finite_stops_at_once(start, tmp_path):
     for part in ("at iteration ", "loss_", "learning rate 1e+18", "image ids [10", "BASE_LR"):
         assert part in message
     assert not (tmp_path / "a" / "last_checkpoint").exists()
+
+
+@pytest.mark.parametrize(("part", "kind"), [("TRAIN", "truncated.jpg"), ("TEST", "huge.png")])
+def test_an_unreadable_image_ends_the_run_with_its_name(
+    start, squares, unreadable_images, tmp_path, part, kind
+):
+    """From a worker of the data loader, without its traceback."""
+    folder = tmp_path / "images"
+    shutil.copytree(squares.images, folder)
+    shutil.copy(unreadable_images[kind], folder / "3.png")
+    extra = (f"DATA.{part}_IMAGES", folder, "DATALOADER.NUM_WORKERS", 2)
+    with pytest.raises(DataError) as caught:
+        start("a", *extra)
+    assert str(caught.value).startswith(f"{folder / '3.png'} ")
+    assert "\n" not in str(caught.value)
 
 
 def test_everything_that_is_wrong_is_told_at_once(start):

@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from eql_d2.checkpoint import METADATA_KEY
-from eql_d2.engines.tv import training
+from eql_d2.data import read_pixels
+from eql_d2.engines.tv import load_predictor, training
 from eql_d2.errors import ConfigError, UserError
 
 TRAIN_NET = Path(__file__).parents[3] / "tools" / "train_net.py"
@@ -210,3 +211,17 @@ def test_evaluation_during_training_changes_nothing(start, tmp_path):
     start("a")
     start("b", "TEST.EVAL_PERIOD", 2)
     assert_same_run(tmp_path / "a", tmp_path / "b")
+
+
+def test_lines_and_dots_are_trained_on_tested_and_predicted(start, lines_and_dots, tmp_path):
+    annotations, folder = lines_and_dots
+    extra = ("SOLVER.MAX_ITER", 4, "MODEL.EQL.LOSS.LAMBDA", 0.5, "EVALUATION.NUM_PICTURES", 8)
+    extra += ("INPUT.MAX_SIZE_TRAIN", 128, "INPUT.MAX_SIZE_TEST", 128)
+    for part in ("TRAIN", "TEST"):
+        extra += (f"DATA.{part}_JSON", annotations, f"DATA.{part}_IMAGES", folder)
+    metrics = start("a", *extra)
+    assert metrics["segm/AP"] is not None
+    assert len(list((tmp_path / "a" / "pictures").iterdir())) == 8
+    predict = load_predictor(tmp_path / "a", score_threshold=0.0)
+    for path in sorted(folder.glob("*.png")):
+        predict(read_pixels(path))

@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
+from eql_d2.categories import CategoryStatistics
 from eql_d2.data import ImageRecord, Instance
 from eql_d2.engines.tv.samples import (
     TestImages,
@@ -19,6 +20,8 @@ from eql_d2.engines.tv.samples import (
     training_target,
 )
 from eql_d2.errors import DataError
+from eql_d2.evaluation import ImageDetections
+from eql_d2.plotting import predict_images, predictions
 
 
 @pytest.fixture
@@ -45,6 +48,10 @@ def record(tmp_path):
         (1000, 400, 800, 1333, (1333, 533)),
         (427, 640, 0, 1333, (427, 640)),
         (333, 500, 640, 1333, (640, 961)),
+        (788, 394, 429, 855, (855, 428)),  # 427.5 but for the last bit
+        (5000, 1, 800, 1333, (1333, 1)),
+        (1, 5000, 800, 1333, (1, 1333)),
+        (1, 1, 800, 1333, (800, 800)),
     ],
 )
 def test_shortest_edge(height, width, shortest, longest, wanted):
@@ -55,10 +62,11 @@ def test_shortest_edge(height, width, shortest, longest, wanted):
 def test_shortest_edge_is_detectron2s():
     transforms = importlib.import_module("detectron2.data.transforms")
     rng = np.random.default_rng(0)
-    for _ in range(200):
-        height, width = (int(v) for v in rng.integers(20, 2000, 2))
-        shortest, longest = int(rng.integers(30, 900)), int(rng.integers(900, 1400))
+    for _ in range(100_000):  # so many that some products are halves
+        height, width, shortest = rng.integers(1, 3000, 3).tolist()
+        longest = int(rng.integers(shortest, 4000))
         wanted = transforms.ResizeShortestEdge.get_output_shape(height, width, shortest, longest)
+        wanted = tuple(max(side, 1) for side in wanted)
         assert shortest_edge_size(height, width, shortest, longest) == wanted
 
 
@@ -158,7 +166,7 @@ def test_a_file_of_another_size_than_annotated_is_refused(record, settings_of, d
         images, item = TrainingImages([wrong], settings_of().input, 0, with_masks=True), (0, 0)
     else:
         images, item = TestImages([wrong], settings_of().input), 0
-    with pytest.raises(DataError, match=r"a\.png is 60 x 40 .* say 40 x 60 for image 7"):
+    with pytest.raises(DataError, match=r"a\.png is 60 x 40 .* say 40 x 60"):
         images[item]
 
 
@@ -179,3 +187,67 @@ def test_rotated_photographs_are_read_upright(record, settings_of, tmp_path):
     turned = dataclasses.replace(record, path=str(tmp_path / "b.jpg"))
     sample = TestImages([turned], settings_of("INPUT.MIN_SIZE_TEST", 0).input)[0]
     assert sample.image.shape == (3, 40, 60)
+
+
+def test_training_testing_and_prediction_see_the_same_pixels(
+    images_of_every_kind, settings_of, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(predictions, "draw_detections", lambda pixels, *_: pixels)  # slow
+    whole = ("INPUT.MIN_SIZE_TRAIN", [6], "INPUT.MIN_SIZE_TEST", 6, "INPUT.RANDOM_FLIP", "none")
+    settings = settings_of(*whole).input
+    for name, (path, wanted) in images_of_every_kind.items():
+        height, width = wanted.shape[:2]
+        record = ImageRecord(1, str(path), height, width, [])
+        trained = TrainingImages([record], settings, seed=0, with_masks=False)[0, 0].image
+        tested = TestImages([record], settings)[0].image
+        predicted = pixels_of_prediction(path, tmp_path)
+        for pixels in (trained, tested):
+            assert np.array_equal(pixels.permute(1, 2, 0).numpy(), wanted), name
+        assert np.array_equal(predicted, wanted), name
+
+
+def pixels_of_prediction(path, folder):
+    """Return what ``predict.py`` shows a model of the image ``path``."""
+    seen = []
+
+    def predict(pixels):
+        seen.append(pixels)
+        return ImageDetections(np.zeros((0, 4)), np.zeros(0), np.zeros(0, np.int64), None)
+
+    statistics = CategoryStatistics.from_counts(
+        names=["a"], category_ids=[1], image_count=[1], instance_count=[1], num_images=1
+    )
+    assert predict_images(predict, path.parent, [path], statistics, folder).skipped == []
+    return seen[0]
+
+
+@pytest.mark.parametrize("dataset", ["training", "test"])
+def test_unreadable_images_are_named(unreadable_images, settings_of, dataset):
+    for path in unreadable_images.values():
+        record = ImageRecord(1, str(path), 64, 64, [])
+        images, item = TestImages([record], settings_of().input), 0
+        if dataset == "training":
+            images, item = TrainingImages([record], settings_of().input, 0, with_masks=True), (0, 0)
+        with pytest.raises(DataError) as caught:
+            images[item]
+        assert str(caught.value).startswith(str(path))
+
+
+@pytest.mark.parametrize("shortest", [1, 64])
+@pytest.mark.parametrize(("height", "width"), [(5000, 1), (1, 5000), (1, 1), (2, 3)])
+def test_images_of_a_line_or_a_dot_are_samples(tmp_path, settings_of, height, width, shortest):
+    Image.new("RGB", (width, height), (9, 9, 9)).save(tmp_path / "a.png")
+    sides = (0.0, 0.0, float(width), float(height))
+    outline = [[0, 0, width, 0, width, height, 0, height]]
+    record = ImageRecord(
+        1, str(tmp_path / "a.png"), height, width, [Instance(0, sides, outline, False)]
+    )
+    sizes = ("INPUT.MIN_SIZE_TRAIN", [shortest], "INPUT.MIN_SIZE_TEST", shortest)
+    settings = settings_of(*sizes).input
+    for position in range(6):  # flipped and not
+        sample = TrainingImages([record], settings, 0, with_masks=True)[position, 0]
+        assert min(sample.image.shape[1:]) >= 1
+        assert (sample.image == 9).all()
+        assert sample.target["masks"].shape == (1, *sample.image.shape[1:])
+        assert sample.target["masks"].all()
+    assert TestImages([record], settings)[0].image.shape == sample.image.shape
