@@ -20,7 +20,7 @@ from types import TracebackType
 from typing import IO, Any, cast
 
 from eql_d2.errors import DataError, UserError
-from eql_d2.files import AnyPath
+from eql_d2.files import AnyPath, terminal_text
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 GZIP, ZIP = b"\x1f\x8b", b"PK\x03\x04"
@@ -197,7 +197,7 @@ class ByteSource:
         archive = stack.enter_context(zipfile.ZipFile(file))
         names = [name for name in archive.namelist() if _is_data(name)]
         if len(names) != 1:
-            found = ", ".join(archive.namelist()[:5]) or "nothing"
+            found = ", ".join(map(terminal_text, archive.namelist()[:5])) or "nothing"
             raise self._error(
                 f"{self._what} {self.path}: expected a zip with one .json file, it holds {found}"
             )

@@ -141,7 +141,7 @@ def polygon_problem(polygon: Any, height: int, width: int) -> str | None:
         inside = (
             -width <= min(x) <= max(x) <= 2 * width and -height <= min(y) <= max(y) <= 2 * height
         )
-        if inside and polygon_beyond_limits(polygon):
+        if inside and polygon_beyond_limits(list(polygon)):
             return "a polygon with an outline that is too long"
     except (TypeError, ValueError, OverflowError):
         return "a polygon with coordinates that are not finite numbers"

@@ -13,7 +13,7 @@ from eql_d2.annotation_checks import (
     polygon_beyond_limits,
     size_problem,
 )
-from eql_d2.data.image_paths import ImageFinder
+from eql_d2.data.image_paths import ImageFinder, has_control_characters
 from eql_d2.data.masks import compressed_rle, polygon_problem, segmentation_problem
 from eql_d2.data.records import ImageRecord, Instance, Segmentation
 from eql_d2.data.report import ProblemReport
@@ -63,7 +63,12 @@ def read_images(
             report.stop(problem, f"image {image_id}: height {height!r:.40}, width {width!r:.40}")
             height = width = 1
         path, exists = finder.find(image)
-        if path is None:
+        if has_control_characters(image):
+            report.stop("image whose name has control characters", _name_of(image))
+        elif (path is None or (must_exist and not exists)) and finder.leads_out(image):
+            kind = f"image whose name leads out of the image folder {finder.root}; give the folder "
+            report.stop(f"{kind}that holds all images (/ for absolute names)", _name_of(image))
+        elif path is None:
             report.stop("image with neither 'coco_url' nor 'file_name'", f"image {image_id}")
         elif must_exist and not exists:
             report.stop(f"image missing below {finder.root}", str(path))
@@ -73,6 +78,11 @@ def read_images(
     if not images and not report.fatal:
         report.stop("list of images that is empty")
     return images
+
+
+def _name_of(image: dict[str, Any]) -> str:
+    name = image.get("file_name") or image.get("coco_url")
+    return f"image {image['id']} ({name!r:.80})"
 
 
 def _check_sharing(

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from eql_d2.categories import GROUP_NAMES
-from eql_d2.files import atomic_text_file
+from eql_d2.files import atomic_text_file, csv_text
 from eql_d2.plotting.figures import figure
 from eql_d2.plotting.palette import GROUP_COLORS
 
@@ -110,7 +110,7 @@ def write_category_csv(
         tail = statistics.tail_mask(lambda_).int().tolist()
     columns = (
         statistics.category_ids,
-        statistics.names,
+        map(csv_text, statistics.names),
         statistics.groups,
         statistics.image_count.tolist(),
         statistics.instance_count.tolist(),

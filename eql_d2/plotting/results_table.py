@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from eql_d2.errors import DataError
-from eql_d2.files import atomic_text_file
+from eql_d2.files import atomic_text_file, csv_text, read_csv_text
 from eql_d2.json_files import read_json
 
 
@@ -49,7 +49,7 @@ def read_results_csv(path: str | Path) -> list[ResultRow]:
     for number, line in enumerate(lines, 2):
         try:
             values = {name: _number(line[name]) for name in metrics}
-            rows.append(ResultRow(line["config"], int(line["seed"]), values))
+            rows.append(ResultRow(read_csv_text(line["config"]), int(line["seed"]), values))
         except (ValueError, TypeError) as error:
             raise DataError(f"{path} line {number}: {error}") from error
     return rows
@@ -71,11 +71,11 @@ def write_results_csv(rows: Sequence[ResultRow], path: str | Path) -> None:
     names = list(dict.fromkeys(name for row in rows for name in row.metrics))
     with atomic_text_file(path) as stream:
         writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(["config", "seed", *names])
+        writer.writerow(["config", "seed", *map(csv_text, names)])
         for row in rows:
             values = [row.metrics.get(name) for name in names]
             cells = ["" if value is None else f"{value:.4f}" for value in values]
-            writer.writerow([row.config, row.seed, *cells])
+            writer.writerow([csv_text(row.config), row.seed, *cells])
 
 
 def rows_from_runs(runs: Sequence[str | Path]) -> list[ResultRow]:

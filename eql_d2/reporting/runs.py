@@ -10,6 +10,7 @@ from pathlib import Path
 from statistics import fmean
 
 from eql_d2.errors import DataError, UserError
+from eql_d2.files import read_csv_text
 from eql_d2.plotting.results_table import ResultRow, rows_from_runs
 
 RESULTS_FILE = "inference/lvis_instances_results.json"
@@ -136,7 +137,7 @@ def _category(line: dict[str, str]) -> CategoryResult:
     }
     return CategoryResult(
         category_id=int(line["category_id"]),
-        name=line["name"],
+        name=read_csv_text(line["name"]),
         group=line["group"] or None,
         images=int(line["images"]),
         instances=int(line["instances"]),
