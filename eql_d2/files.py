@@ -36,7 +36,7 @@ PATH_ERRORS = frozenset((errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.EL
 # other invisible characters, halves of pairs, private and unassigned ones, separators of lines.
 _NOT_SHOWN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 _JOINERS = "\u200c\u200d"  # Persian, Hindi and emoji are spelled with them
-_FORMULA = re.compile("'*[=+\\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")
+_FORMULA = re.compile("'*[=+\\-@\uff1d\uff0b\uff0d\uff20]")
 LONGEST_STEM = 100  # characters of an input's name in the name of an output; systems take 255 bytes
 
 
@@ -73,13 +73,15 @@ def csv_text(text: str) -> str:
     """Return text as a cell that spreadsheets do not take for a formula.
 
     They run what begins with ``=``, ``+``, ``-`` or ``@``; an apostrophe in front makes it text
-    (OWASP, CSV injection). For names only, never for numbers. :func:`read_csv_text` takes it back.
+    (OWASP, CSV injection). For names only, never for numbers. :func:`read_csv_text` takes it back;
+    controls are written as :func:`terminal_text` writes them: they would break the row.
     """
+    text = terminal_text(text)
     return f"'{text}" if _FORMULA.match(text) else text
 
 
 def read_csv_text(cell: str) -> str:
-    """Return the text that :func:`csv_text` made a cell of."""
+    """Return the text that :func:`csv_text` put an apostrophe before."""
     return cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell
 
 

@@ -60,9 +60,12 @@ def _number(text: str | None) -> float | None:
         raise ValueError("fewer cells than the header")
     if text.strip().lower() in ("", "n/a", "none", "null", "nan"):
         return None
-    value = float(text)
+    return _finite(float(text))
+
+
+def _finite(value: float) -> float:
     if not math.isfinite(value):
-        raise ValueError(f"metric must be finite, got {text}")
+        raise ValueError(f"metric must be finite, got {value}")
     return value
 
 
@@ -98,8 +101,10 @@ def rows_from_runs(runs: Sequence[str | Path]) -> list[ResultRow]:
             continue
         try:
             content = read_json(file, "metrics file")
-            metrics = {k: None if v is None else float(v) for k, v in content.items() if "/" in k}
-        except (ValueError, TypeError, AttributeError) as error:
+            metrics = {
+                k: None if v is None else _finite(float(v)) for k, v in content.items() if "/" in k
+            }
+        except (ValueError, TypeError, AttributeError, OverflowError) as error:
             raise DataError(f"{file} is no flat json of metrics: {error}") from error
         name = run.resolve().name
         ending = re.search(r"[-_]s(?:eed)?[-_]?(\d+)$", name)
@@ -112,5 +117,5 @@ def _seed(run: Path, otherwise: str) -> int:
     """Return the top-level ``SEED`` of the run's config.yaml, which is too simple for a parser."""
     file = run / "config.yaml"
     text = file.read_text("utf-8", errors="replace") if file.is_file() else ""
-    written = re.search(r"^SEED: *(-?\d+) *$", text, flags=re.MULTILINE)
+    written = re.search(r"^SEED: *(-?\d{1,18}) *$", text, flags=re.MULTILINE)
     return int(written.group(1)) if written else int(otherwise)
