@@ -38,7 +38,7 @@ def category_color(category: int | str) -> Color:
     every machine and in every run.
     """
     colors = category_colors()
-    index = zlib.crc32(category.encode("utf-8")) if isinstance(category, str) else category
+    index = zlib.crc32(category.encode("utf-8", "surrogatepass")) if isinstance(category, str) else category
     return colors[index % len(colors)]
 
 

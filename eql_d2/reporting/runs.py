@@ -144,7 +144,7 @@ def _category(line: dict[str, str]) -> CategoryResult:
 
 def _percent(text: str) -> float | None:
     value = float(text) if text else None
-    if value is not None and not 0 <= value <= 100:
+    if value is not None and not -0.001 < value < 100.001:  # NaN is none of these
         raise ValueError(f"AP must be 0 to 100, got {text}")
     return value
 
