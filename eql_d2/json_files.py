@@ -66,7 +66,10 @@ def _parse_quickly(text: bytes) -> tuple[bool, Any]:
         import orjson
 
         with contextlib.suppress(orjson.JSONDecodeError):
-            return True, orjson.loads(text)
+            try:
+                return True, orjson.loads(text)
+            except SystemError as problem:  # how orjson says that the memory is full
+                raise MemoryError from problem
     return False, None
 
 
