@@ -15,7 +15,7 @@ from eql_d2.categories import CategoryStatistics, read_annotation_file
 from eql_d2.command_line import add_group_options, run_tool
 from eql_d2.data import check_content, longtail_content, split_images, usable_content
 from eql_d2.errors import DataError
-from eql_d2.files import atomic_text_file, check_output_folder
+from eql_d2.files import atomic_text_file, check_output_folder, terminal_text
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -67,7 +67,8 @@ def _tell_unseen(statistics: CategoryStatistics) -> None:
     counts = zip(statistics.names, statistics.image_count.tolist(), strict=True)
     unseen = [name for name, count in counts if count == 0]
     if unseen:
-        print(f"{len(unseen)} categories have no training image: {', '.join(unseen[:5])} ...")
+        first = ", ".join(map(terminal_text, unseen[:5]))
+        print(f"{len(unseen)} categories have no training image: {first} ...")
 
 
 if __name__ == "__main__":

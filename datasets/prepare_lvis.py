@@ -18,6 +18,7 @@ from eql_d2.categories import CategoryStatistics, read_annotation_file, table_na
 from eql_d2.command_line import run_tool
 from eql_d2.data import ImageFinder, check_content
 from eql_d2.errors import DataError
+from eql_d2.files import terminal_text
 
 SPLITS = ("train", "val")
 FIRST_MISSING = 5
@@ -81,7 +82,7 @@ def check_split(root: Path, name: str, version: str) -> bool:
         content = read_annotation_file(path)
         data = check_content(content, path, root / "coco", check_images=False)
     except DataError as error:
-        print(f"  {error}")
+        print(terminal_text(f"  {error}", keep_lines=True))
         return False
     print(
         f"  valid: {len(data.images):,} images, {int(data.statistics.instance_count.sum()):,} "
@@ -110,7 +111,7 @@ def _check_images(content: dict[str, Any], finder: ImageFinder) -> bool:
         wanted[_coco_folder(image)] += 1
         path, exists = finder.find(image)
         if exists and path is not None:
-            found[str(path.parent)] += 1
+            found[terminal_text(str(path.parent))] += 1
         else:
             missing.append(path)
     total = len(content["images"])
@@ -118,12 +119,15 @@ def _check_images(content: dict[str, Any], finder: ImageFinder) -> bool:
     print(f"  found {total - len(missing):,}{': ' if found else ''}{_listed(found, 'in')}")
     if missing:
         print(f"  missing {len(missing):,}, first:")
-        print("".join(f"    {path}\n" for path in missing[:FIRST_MISSING]), end="")
+        for path in missing[:FIRST_MISSING]:
+            print(f"    {terminal_text(str(path))}")
     return not missing
 
 
 def _coco_folder(image: dict[str, Any]) -> str:
-    return PurePosixPath(image.get("coco_url") or "unnamed/image").parent.name
+    url = image.get("coco_url")
+    name = url if isinstance(url, str) and url else "unnamed/image"
+    return terminal_text(PurePosixPath(name).parent.name)
 
 
 def _listed(counts: Counter[str], word: str) -> str:

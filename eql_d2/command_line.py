@@ -21,7 +21,14 @@ from typing import TYPE_CHECKING
 
 from eql_d2.config import KEYS, find_key, parse_overrides
 from eql_d2.errors import MissingPackageError, UserError
-from eql_d2.files import DISK_ERRORS, PATH_ERRORS, STATISTICS_FILE, AnyPath
+from eql_d2.files import (
+    DISK_ERRORS,
+    PATH_ERRORS,
+    STATISTICS_FILE,
+    AnyPath,
+    TerminalFormatter,
+    terminal_text,
+)
 
 if TYPE_CHECKING:
     from eql_d2.categories import CategoryStatistics
@@ -60,13 +67,15 @@ class TrainOptions:
 
 def run_tool(main: Callable[[], int | None]) -> None:
     """Run a tool's ``main`` and leave the process with the exit code that its outcome means."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(TerminalFormatter("%(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
     try:
         code = main() or 0
         sys.stdout.flush()
         sys.exit(code)
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(terminal_text(f"error: {error}", keep_lines=True), file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
@@ -79,7 +88,8 @@ def run_tool(main: Callable[[], int | None]) -> None:
             raise
         _leave_standard_output()
         mend = "make room" if error.errno in DISK_ERRORS else "mend its permissions"
-        print(f"error: {error}; {mend}, or choose another place", file=sys.stderr)
+        message = f"error: {error}; {mend}, or choose another place"
+        print(terminal_text(message, keep_lines=True), file=sys.stderr)
         sys.exit(2)
 
 

@@ -1,6 +1,7 @@
 """Files as every part of the package writes them: whole or not at all, with clear errors.
 
-Standard library only, so that every layer may use it.
+And text from a stranger's files, made harmless: for a terminal, for a cell of a csv, for the name
+of a file. Standard library only, so that every layer may use it.
 """
 
 from __future__ import annotations
@@ -8,8 +9,11 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
+import logging
 import os
+import re
 import tempfile
+import unicodedata
 from collections.abc import Container, Iterator
 from pathlib import Path
 from typing import Any, TextIO
@@ -29,6 +33,67 @@ DISK_ERRORS = frozenset(
 
 # Paths that the user gave and the system does not take: no permission, too long, a circle of links.
 PATH_ERRORS = frozenset((errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP))
+
+
+# Categories of Unicode that a terminal obeys instead of showing: controls, bidirectional marks and
+# other invisible characters, halves of pairs, private and unassigned ones, separators of lines.
+_NOT_SHOWN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
+_JOINERS = "\u200c\u200d"  # Persian, Hindi and emoji are spelled with them
+_FORMULA = re.compile("'*[=+\\-@\uff1d\uff0b\uff0d\uff20]")
+LONGEST_STEM = 100  # characters of an input's name in the name of an output; systems take 255 bytes
+
+
+def terminal_text(text: str, *, keep_lines: bool = False) -> str:
+    r"""Return text from a file as a terminal, a log or a table can show it.
+
+    What would move the cursor, change colours, reverse the line or forge a new one is written as
+    ``\x1b``, ``\u202e``, ``\n`` ...; letters of all languages stay as they are.
+
+    Args:
+        text: such as a category's name.
+        keep_lines: whether line ends and tabs stay, for messages of several lines of our own.
+    """
+    if text.isprintable():
+        return text
+    kept = _JOINERS + "\n\t" if keep_lines else _JOINERS
+    return "".join(
+        c
+        if c in kept or unicodedata.category(c) not in _NOT_SHOWN
+        else c.encode("unicode_escape").decode("ascii")
+        for c in text
+    )
+
+
+class TerminalFormatter(logging.Formatter):
+    """Log lines as :func:`terminal_text` makes them; those of several lines stay so."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line, or the lines."""
+        return terminal_text(super().format(record), keep_lines=True)
+
+
+def csv_text(text: str) -> str:
+    """Return text as a cell that spreadsheets do not take for a formula.
+
+    They run what begins with ``=``, ``+``, ``-`` or ``@``; an apostrophe in front makes it text
+    (OWASP, CSV injection). For names only, never for numbers. :func:`read_csv_text` takes it back;
+    controls are written as :func:`terminal_text` writes them: they would break the row.
+    """
+    text = terminal_text(text)
+    return f"'{text}" if _FORMULA.match(text) else text
+
+
+def read_csv_text(cell: str) -> str:
+    """Return the text that :func:`csv_text` put an apostrophe before."""
+    return cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell
+
+
+def safe_stem(name: str) -> str:
+    """Return an input's name without its folder and ending, as a part of an output's name.
+
+    Only letters, digits, ``_``, ``.`` and ``-`` stay, and not more than systems take.
+    """
+    return re.sub(r"[^\w.-]", "_", Path(name).stem)[:LONGEST_STEM]
 
 
 @contextlib.contextmanager
@@ -72,7 +137,8 @@ def atomic_text_file(path: AnyPath) -> Iterator[TextIO]:
     """
     with atomic_path(path) as partial:
         with _named_errors(path):
-            file = partial.open("w", encoding="utf-8", newline="")
+            # Json may hold halves of pairs of UTF-16, which UTF-8 does not have.
+            file = partial.open("w", encoding="utf-8", errors="backslashreplace", newline="")
         with file:
             yield file
 

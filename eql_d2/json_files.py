@@ -14,16 +14,20 @@ import re
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, cast
 
 from eql_d2.errors import DataError, UserError
-from eql_d2.files import AnyPath
+from eql_d2.files import AnyPath, terminal_text
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 GZIP, ZIP = b"\x1f\x8b", b"PK\x03\x04"
+# Json compresses 5 to 50 times, deflate at most 1032 times; so no archive of data is both of these:
+MOST_UNPACKED = 1 << 27  # bytes that unpack from any archive, and beyond them
+LARGEST_RATIO = 200  # so many bytes from each byte of the archive
+CHUNK = 1 << 24  # bytes unpacked at once
 # What broken files make the standard library raise; RuntimeError: a zip with a password.
 UNREADABLE = (OSError, EOFError, ValueError, RuntimeError, zlib.error, zipfile.error, struct.error)
 
@@ -62,7 +66,10 @@ def _parse_quickly(text: bytes) -> tuple[bool, Any]:
         import orjson
 
         with contextlib.suppress(orjson.JSONDecodeError):
-            return True, orjson.loads(text)
+            try:
+                return True, orjson.loads(text)
+            except SystemError as problem:  # how orjson says that the memory is full
+                raise MemoryError from problem
     return False, None
 
 
@@ -76,12 +83,14 @@ def read_json(path: AnyPath, what: str, error: type[UserError] = DataError) -> A
 
     Raises:
         UserError: (as ``error``) There is no such file, it cannot be read, or it is empty, cut off
-            at its end, or anything else that is not json; the message says which.
+            at its end, or anything else that is not json, or it is larger than the memory; the
+            message says which.
     """
-    with ByteSource(path, what, error) as source:
-        data = source.read().removeprefix(BYTE_ORDER_MARK)
-    text = ""
+    text, size = "", 0
     try:
+        with ByteSource(path, what, error) as source:
+            data = source.read().removeprefix(BYTE_ORDER_MARK)
+        size = len(data)
         with paused_garbage_collection():
             quick, value = _parse_quickly(data)
             if quick:
@@ -93,8 +102,15 @@ def read_json(path: AnyPath, what: str, error: type[UserError] = DataError) -> A
         reason = f"it is no text ({problem})"
     except json.JSONDecodeError as problem:
         reason = _syntax_hint(text, problem)
+    except UserError:
+        raise
     except (ValueError, RecursionError) as problem:
         reason = str(problem)
+    except MemoryError:
+        held = f"; it holds {size:,} bytes of json" if size else ""
+        raise error(
+            f"{what} {path} needs more memory than there is{held}. Free some, or use a smaller file"
+        ) from None
     raise error(f"{what} {path} is not valid json ({reason})")
 
 
@@ -128,6 +144,9 @@ class ByteSource:
     Attributes:
         path: The file.
         position: Bytes read so far, after decompression.
+
+    A file that unpacks to more than ``MOST_UNPACKED`` bytes and to more than ``LARGEST_RATIO``
+    times what it takes compressed is refused while it is read: it was made to fill the memory.
     """
 
     def __init__(self, path: AnyPath, what: str, error: type[UserError]) -> None:
@@ -137,6 +156,7 @@ class ByteSource:
         self._error = error
         self._stack: contextlib.ExitStack
         self._file: IO[bytes]
+        self._packed: Callable[[], int] | None = None  # bytes of the archive read so far
 
     def __enter__(self) -> ByteSource:
         with self._named_errors(), contextlib.ExitStack() as stack:
@@ -154,25 +174,38 @@ class ByteSource:
 
     def read(self, size: int = -1) -> bytes:
         """At most ``size`` bytes (all by default); none at the end only."""
+        if size < 0 and self._packed is not None:
+            return b"".join(iter(lambda: self.read(CHUNK), b""))
         with self._named_errors():
             data = self._file.read(size)
         self.position += len(data)
+        if self._packed is not None and self.position > MOST_UNPACKED:
+            packed = max(self._packed(), 1)
+            if self.position > LARGEST_RATIO * packed:
+                raise self._error(
+                    f"{self._what} {self.path} is refused: {packed:,} compressed bytes became more "
+                    f"than {self.position:,}, which no data do (limit: {LARGEST_RATIO} to 1); if "
+                    "it is what you want to read, unpack it yourself"
+                )
         return data
 
     def _open(self, stack: contextlib.ExitStack) -> IO[bytes]:
         file = stack.enter_context(io.BufferedReader(io.FileIO(self.path)))
         signature = file.peek(4)
         if signature.startswith(GZIP):
+            self._packed = file.tell
             return cast(IO[bytes], stack.enter_context(gzip.open(file)))
         if not signature.startswith(ZIP):
             return file
         archive = stack.enter_context(zipfile.ZipFile(file))
         names = [name for name in archive.namelist() if _is_data(name)]
         if len(names) != 1:
-            found = ", ".join(archive.namelist()[:5]) or "nothing"
+            found = ", ".join(map(terminal_text, archive.namelist()[:5])) or "nothing"
             raise self._error(
                 f"{self._what} {self.path}: expected a zip with one .json file, it holds {found}"
             )
+        start = archive.getinfo(names[0]).header_offset
+        self._packed = lambda: file.tell() - start
         return stack.enter_context(archive.open(names[0]))
 
     @contextlib.contextmanager

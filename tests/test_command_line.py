@@ -367,3 +367,24 @@ def test_values_that_stand_twice_are_named_once():
     refuse_repeats("--seeds", [0, 1, 2])
     with pytest.raises(UserError, match="--seeds: 1, 2 stands twice"):
         refuse_repeats("--seeds", [1, 0, 2, 1, 2, 1])
+
+
+FORGES = r"""
+import logging
+from eql_d2.command_line import run_tool
+from eql_d2.errors import DataError
+
+def main():
+    logging.getLogger("eql_d2").warning("%s: left out", "\x1b[2J\u202e")
+    raise DataError("two problems:\n  1. cup\x1b]0;title\x07\n  2. \ud800")
+
+run_tool(main)
+"""
+
+
+def test_text_from_files_gives_the_terminal_no_commands_in_logs_and_errors():
+    done = subprocess.run([sys.executable, "-c", FORGES], capture_output=True, check=False)
+    assert done.returncode == 2
+    assert done.stdout.decode() == "\\x1b[2J\\u202e: left out\n"
+    lines = ["error: two problems:", r"  1. cup\x1b]0;title\x07", r"  2. \ud800"]
+    assert done.stderr.decode().splitlines() == lines

@@ -1,5 +1,6 @@
 """Writing files whole or not at all, and checking beforehand that it will work."""
 
+import csv
 import os
 from pathlib import Path
 
@@ -11,6 +12,10 @@ from eql_d2.files import (
     atomic_text_file,
     check_output_file,
     check_output_folder,
+    csv_text,
+    read_csv_text,
+    safe_stem,
+    terminal_text,
     write_bytes,
     write_json,
 )
@@ -149,3 +154,51 @@ def test_an_output_file_that_cannot_be_used_is_named_with_its_flag(tmp_path):
     }.items():
         with pytest.raises(UserError, match=message):
             check_output_file(path, "--json", tmp_path / "loop", tmp_path / "file")
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("Straßenlaterne_(größer) 猫 кот हिन्दी 👩\u200d🚒", None),
+        ("\x1b[2Jgone\x07", r"\x1b[2Jgone\x07"),
+        ("a\nerror: forged\r\x85", r"a\nerror: forged\r\x85"),
+        ("\u202etxt.exe\u2066", r"\u202etxt.exe\u2066"),
+        ("\u2028\ud800\U000e0041\x00", r"\u2028\ud800\U000e0041\x00"),
+    ],
+)
+def test_terminals_get_no_commands(text, shown):
+    assert terminal_text(text) == (text if shown is None else shown)
+    own = terminal_text(f"two\tlines:\n{text}", keep_lines=True)
+    assert own.startswith("two\tlines:\n")
+    assert "\x1b" not in own
+    assert "\u202e" not in own
+
+
+NAMES = ["=1+1", "+49", "-s3", "@x", "'=1", "''-", "'tis", "it's", "a=b", "", "\uff1d1", "cup", "5"]
+
+
+def test_spreadsheets_get_no_formulas_and_our_readers_the_names(tmp_path):
+    """Through the csv module, since quotes and line ends count."""
+    hostile = [*NAMES, "\t=1", "\r=cmd", "a\r\n=1", "\x00", 'quote",=1']
+    with (tmp_path / "a.csv").open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file, lineterminator="\n").writerows([csv_text(name), 1] for name in hostile)
+    with (tmp_path / "a.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.reader(file))
+    assert [len(row) for row in rows] == [2] * len(hostile)
+    assert not [cell for cell, _ in rows if cell.startswith(tuple("=+-@\t\r\n\uff1d"))]
+    assert [read_csv_text(cell) for cell, _ in rows] == list(map(terminal_text, hostile))
+    assert [read_csv_text(csv_text(name)) for name in NAMES] == NAMES
+    assert csv_text("cup") == "cup"
+
+
+def test_half_a_pair_of_utf16_does_not_end_the_writing(tmp_path):
+    with atomic_text_file(tmp_path / "a.txt") as file:
+        file.write("\ud800ä")
+    assert (tmp_path / "a.txt").read_text("utf-8") == "\\ud800ä"
+
+
+@pytest.mark.parametrize("name", ["../../a b.png", "a\n\x00.png", "x" * 5000, "..", "/", "ä.jpg"])
+def test_names_of_outputs_stay_in_their_folder(name):
+    stem = safe_stem(name)
+    assert len(f"7_{stem}.png") < 120
+    assert Path("out", f"7_{stem}.png").resolve().parent == Path("out").resolve()

@@ -1,17 +1,22 @@
 """Reading json, compressed or not, with errors that help."""
 
+import contextlib
 import gc
 import gzip
 import io
 import json
 import random
+import subprocess
 import sys
+import tracemalloc
 import zipfile
+from collections import deque
 
 import pytest
 
+from eql_d2 import json_files
 from eql_d2.errors import DataError, ResultsError
-from eql_d2.json_files import paused_garbage_collection, read_json
+from eql_d2.json_files import MOST_UNPACKED, ByteSource, paused_garbage_collection, read_json
 
 
 @pytest.fixture(params=["orjson", "json"])
@@ -114,3 +119,77 @@ def test_garbage_collection_is_paused_and_comes_back():
         assert not gc.isenabled()
     finally:
         gc.enable()
+
+
+def bomb(path, unit, megabytes):
+    """Write ``unit`` over and over, compressed, behind an opening bracket."""
+    piece = unit * ((1 << 20) // len(unit))
+    with contextlib.ExitStack() as stack:
+        if path.suffix == ".gz":
+            file = stack.enter_context(gzip.open(path, "wb", compresslevel=6))
+        else:
+            archive = stack.enter_context(zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED))
+            archive.writestr("padding.bin", random.Random(0).randbytes(2 << 20))
+            file = stack.enter_context(archive.open("a.json", "w"))
+        file.write(b"[")
+        for _ in range(megabytes):
+            file.write(piece)
+
+
+@pytest.mark.parametrize("name", ["a.json.gz", "a.json.zip"])
+def test_archives_that_unpack_to_gigabytes_are_refused_before_they_do(tmp_path, name):
+    bomb(tmp_path / name, b"[],", 200)
+    tracemalloc.start()
+    with pytest.raises(DataError, match=r"is refused: [\d,]+ compressed bytes became more than"):
+        read_json(tmp_path / name, "annotation file")
+    assert tracemalloc.get_traced_memory()[1] < 3 * MOST_UNPACKED
+    tracemalloc.stop()
+    with (
+        ByteSource(tmp_path / name, "results file", ResultsError) as source,
+        pytest.raises(ResultsError, match="limit: 200 to 1"),
+    ):
+        deque(iter(lambda: source.read(1 << 18), b""), maxlen=0)
+
+
+@pytest.mark.parametrize("form", ["gzip", "zip"])
+def test_large_files_and_dense_ones_are_no_bombs(tmp_path, monkeypatch, form):
+    path = tmp_path / "a.json"
+    path.write_bytes(compressed(json.dumps([0] * 200_000).encode(), form))
+    assert len(read_json(path, "file")) == 200_000  # 1,000 times as large, and small all the same
+    monkeypatch.setattr(json_files, "MOST_UNPACKED", 1000)
+    numbers = [random.Random(i).random() for i in range(20_000)]
+    path.write_bytes(compressed(json.dumps(numbers).encode(), form))
+    assert read_json(path, "file") == numbers
+
+
+FULL_MEMORY = """
+import resource, sys
+if sys.argv[2] == "json":
+    sys.modules["orjson"] = None
+from eql_d2.json_files import read_json
+resource.setrlimit(resource.RLIMIT_AS, (300 << 20, 300 << 20))
+try:
+    read_json(sys.argv[1], "annotation file")
+except ValueError as error:
+    print(type(error).__name__, error)
+"""
+
+
+@pytest.mark.parametrize("parser_name", ["json", "orjson"])
+def test_a_file_larger_than_the_memory_is_a_message(tmp_path, parser_name):
+    pytest.importorskip(parser_name)
+    path = tmp_path / "a.json"
+    path.write_bytes(b"[" + b"[]," * 5_000_000 + b"[]]")
+    command = [sys.executable, "-c", FULL_MEMORY, str(path), parser_name]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    said = f"DataError annotation file {path} needs more memory than there is; it holds 15,000,004"
+    assert done.stdout.startswith(said)
+
+
+def test_names_in_an_archive_are_shown_harmless(tmp_path):
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("\x1b[31m\nerror: b.txt", "")
+    with pytest.raises(DataError, match=r"it holds \\x1b\[31m\\nerror: b\.txt"):
+        read_json(path, "file")

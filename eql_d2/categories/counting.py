@@ -34,8 +34,8 @@ def count_annotations(content: dict[str, Any], path: str | Path) -> Counts:
 
     Raises:
         DataError: a list or a key that counting needs is missing, there is no category, a category
-            id is no whole number or stands twice, or annotations name categories that the file does
-            not list.
+            id is no whole number or stands twice, an annotation id stands twice, or annotations
+            name categories that the file does not list.
     """
     _check_lists(content, path)
     try:
@@ -81,6 +81,13 @@ def _category_names(categories: list[dict[str, Any]], path: str | Path) -> dict[
 
 def _pairs(content: dict[str, Any], path: str | Path) -> Counter[tuple[Any, int]]:
     """Return the instances of each pair of an image and a category that occurs."""
+    ids = Counter(a["id"] for a in content["annotations"] if "id" in a)
+    repeated = [i for i, count in ids.items() if count > 1]
+    if repeated:
+        raise DataError(
+            f"{path} has {len(repeated)} annotation ids more than once, e.g. {repeated[:3]!r:.80}; "
+            "their objects would be counted more than once"
+        )
     images = {i["id"] for i in content["images"]}
     kept = [a for a in content["annotations"] if not a.get("iscrowd") and a["image_id"] in images]
     _check_whole((a["category_id"] for a in kept), f"{path} has an annotation with the category_id")

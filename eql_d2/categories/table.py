@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from eql_d2.categories.grouping import GROUP_NAMES
+from eql_d2.files import terminal_text
 
 if TYPE_CHECKING:
     from eql_d2.categories.statistics import CategoryStatistics
@@ -40,13 +41,14 @@ def _group_lines(statistics: CategoryStatistics) -> list[str]:
 
 
 def _category_lines(statistics: CategoryStatistics, max_rows: int) -> list[str]:
-    width = max(len("category"), *(len(name) for name in statistics.names)) + 2
+    names = [terminal_text(name) for name in statistics.names]
+    width = max(len("category"), *(len(name) for name in names)) + 2
     order = statistics.image_count.argsort(descending=True, stable=True).tolist()
     fraction = statistics.image_fraction.tolist()
     images = statistics.image_count.tolist()
     instances = statistics.instance_count.tolist()
     rows = [
-        f"{statistics.category_ids[k]:>6}  {statistics.names[k]:<{width}}"
+        f"{statistics.category_ids[k]:>6}  {names[k]:<{width}}"
         f"{GROUP_NAMES[statistics.groups[k]]:<9}{images[k]:>9,}{instances[k]:>11,}"
         f"{fraction[k]:>12.3g}"
         for k in order

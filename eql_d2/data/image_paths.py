@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -22,35 +23,64 @@ class ImageFinder:
        of several folders may share such a name; :func:`~eql_d2.data.check_content` refuses that.
 
     Queries and fragments of URLs are no part of a name, and a link to nothing is no image.
+
+    No place outside of the root is looked at: names such as ``../other/1.jpg`` and ``/data/1.jpg``
+    are a stranger's, and could make any file of this machine an image. A name that is inside after
+    all is fine (``/data/1.jpg`` below the root ``/data``, or below ``/``, the root for files with
+    absolute names), and the third way still finds an image that the root holds. Links inside the
+    root, which are the user's own, may lead anywhere.
     """
 
     def __init__(self, root: str | Path) -> None:
         self.root = Path(root)
+        self._whole_root = os.path.abspath(root)
         self._listed: dict[str, frozenset[str]] = {}
 
     def candidates(self, image: dict[str, Any]) -> Iterator[Path]:
-        """Yield the paths at which the image may lie, the best first."""
+        """Yield the paths below the root at which the image may lie, the best first."""
+        for name in self._relative_names(image):
+            path = self._below_root(name)
+            if path is not None:
+                yield path
+
+    def leads_out(self, image: dict[str, Any]) -> bool:
+        """Whether one of the places that the names of an image ask for is not below the root."""
+        return any(self._below_root(name) is None for name in self._relative_names(image))
+
+    def _below_root(self, name: str) -> Path | None:
+        """The path of a name below the root, None if it is not below it."""
+        if ".." not in name and not os.path.isabs(name):
+            return self.root / name
+        path = os.path.normpath(os.path.join(self._whole_root, name))
+        inside = os.path.relpath(path, self._whole_root)
+        if inside == os.curdir or inside.split(os.sep)[0] == os.pardir:
+            return None
+        return self.root / inside
+
+    @staticmethod
+    def _relative_names(image: dict[str, Any]) -> Iterator[str]:
+        """Yield the names that are joined to the root, the best first."""
         url, name = image.get("coco_url"), image.get("file_name")
         url_parts = _url_parts(url) if isinstance(url, str) else ()
         name = name if isinstance(name, str) else ""
         name_parts = _url_parts(name) if "://" in name else _slashed(name).parts
         if len(url_parts) > 1:
-            yield self.root.joinpath(*url_parts[-2:])
+            yield "/".join(url_parts[-2:])
         if "://" in name and len(name_parts) > 1:
-            yield self.root.joinpath(*name_parts[-2:])
+            yield "/".join(name_parts[-2:])
         elif name:
-            yield self.root / name
-            yield self.root / _slashed(name)
+            yield name
+            yield str(_slashed(name))
         if url_parts:
-            yield self.root / url_parts[-1]
+            yield url_parts[-1]
         if name_parts:
-            yield self.root / name_parts[-1]
+            yield name_parts[-1]
 
     def find(self, image: dict[str, Any]) -> tuple[Path | None, bool]:
         """Return the path of an image and whether it exists.
 
-        Where no candidate exists the best is returned; None where the image has neither
-        ``coco_url`` nor ``file_name``.
+        Where no candidate exists the best is returned; None where there is none, because the image
+        has neither ``coco_url`` nor ``file_name``, or only names that lead out of the root.
         """
         first = None
         for path in self.candidates(image):
@@ -67,6 +97,12 @@ class ImageFinder:
             except (OSError, ValueError):
                 self._listed[folder] = frozenset()
         return self._listed[folder]
+
+
+def has_control_characters(image: dict[str, Any]) -> bool:
+    """Whether a name of an image holds controls, such as NUL or a new line."""
+    names = "".join(n for key in ("coco_url", "file_name") if isinstance(n := image.get(key), str))
+    return not names.isprintable() and any(unicodedata.category(c) == "Cc" for c in names)
 
 
 def _slashed(name: str) -> PurePosixPath:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from eql_d2.annotation_checks import repeated_names
 from eql_d2.categories import GROUP_NAMES, CategoryStatistics, read_annotation_file
 from eql_d2.data.image_paths import ImageFinder
 from eql_d2.data.reading import (
@@ -176,6 +177,9 @@ def _log(data: DetectionData, num_federated: int, report: ProblemReport) -> None
         f"{count:,}",
         len(data.statistics),
     )
+    repeated = repeated_names(dict(zip(data.category_ids, data.names, strict=True)))
+    if repeated:
+        logger.warning("%s: %s", data.json_path, repeated)
     if num_federated < len(data.images):
         logger.info(
             "%s: %s of %s images have no neg_category_ids and not_exhaustive_category_ids and are "

@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from eql_d2.annotation_checks import polygon_beyond_limits
+
 MIN_POINTS = 3
 LONGEST_NUMBER = 6  # characters of a run length
 NO_PIXEL = "a run-length encoding without a single pixel"
@@ -139,6 +141,8 @@ def polygon_problem(polygon: Any, height: int, width: int) -> str | None:
         inside = (
             -width <= min(x) <= max(x) <= 2 * width and -height <= min(y) <= max(y) <= 2 * height
         )
+        if inside and polygon_beyond_limits(list(polygon)):
+            return "a polygon with an outline that is too long"
     except (TypeError, ValueError, OverflowError):
         return "a polygon with coordinates that are not finite numbers"
     return None if inside else "a polygon far outside of its image"

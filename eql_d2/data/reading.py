@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Iterator
 from typing import Any
 
-from eql_d2.data.image_paths import ImageFinder
+from eql_d2.annotation_checks import (
+    LARGEST_COORDINATE,
+    far_coordinate,
+    polygon_beyond_limits,
+    size_problem,
+)
+from eql_d2.data.image_paths import ImageFinder, has_control_characters
 from eql_d2.data.masks import compressed_rle, polygon_problem, segmentation_problem
 from eql_d2.data.records import ImageRecord, Instance, Segmentation
 from eql_d2.data.report import ProblemReport
 
-MAX_IMAGE_SIDE = 100_000
 LVIS_IMAGE_KEYS = ("neg_category_ids", "not_exhaustive_category_ids")
 
 
@@ -52,12 +58,17 @@ def read_images(
             continue
         height: Any = image.get("height")
         width: Any = image.get("width")
-        if not _is_side(height) or not _is_side(width):
-            sides = f"image {image_id}: height {height!r}, width {width!r}"
-            report.stop("image whose 'height' or 'width' is no whole number of pixels", sides)
+        problem = _size_problem(height, width)
+        if problem:
+            report.stop(problem, f"image {image_id}: height {height!r:.40}, width {width!r:.40}")
             height = width = 1
         path, exists = finder.find(image)
-        if path is None:
+        if has_control_characters(image):
+            report.stop("image whose name has control characters", _name_of(image))
+        elif (path is None or (must_exist and not exists)) and finder.leads_out(image):
+            kind = f"image whose name leads out of the image folder {finder.root}; give the folder "
+            report.stop(f"{kind}that holds all images (/ for absolute names)", _name_of(image))
+        elif path is None:
             report.stop("image with neither 'coco_url' nor 'file_name'", f"image {image_id}")
         elif must_exist and not exists:
             report.stop(f"image missing below {finder.root}", str(path))
@@ -67,6 +78,11 @@ def read_images(
     if not images and not report.fatal:
         report.stop("list of images that is empty")
     return images
+
+
+def _name_of(image: dict[str, Any]) -> str:
+    name = image.get("file_name") or image.get("coco_url")
+    return f"image {image['id']} ({name!r:.80})"
 
 
 def _check_sharing(
@@ -183,6 +199,10 @@ def _read_instance(
 ) -> Instance | None:
     """Return the instance, or None where its box or its segmentation cannot be used."""
     name = f"annotation {annotation['id']}"
+    beyond = _beyond_limits(annotation)
+    if beyond:
+        report.stop("annotation with coordinates beyond the limits", f"{name} ({beyond})")
+        return None
     if "bbox" not in annotation:
         report.stop("annotation without a 'bbox'", name)
         return None
@@ -241,5 +261,24 @@ def _box_problem(bbox: Any, image: ImageRecord) -> str | None:
     return None
 
 
-def _is_side(value: Any) -> bool:
-    return type(value) is int and 0 < value <= MAX_IMAGE_SIDE
+def _size_problem(height: Any, width: Any) -> str | None:
+    if type(height) is not int or type(width) is not int:
+        return "image whose 'height' or 'width' is no whole number of pixels"
+    problem = size_problem(height, width)
+    return problem and f"image of an impossible size, {problem}"
+
+
+def _beyond_limits(annotation: dict[str, Any]) -> str | None:
+    """Say in words what pycocotools could not draw, and no reader takes; see the limits."""
+    bbox, polygons = annotation.get("bbox"), annotation.get("segmentation")
+    with contextlib.suppress(TypeError):  # not numbers: left out later
+        far = far_coordinate(bbox) if isinstance(bbox, list) and len(bbox) == 4 else None
+        if far is not None:
+            return f"bbox, coordinate {far:.6g}, limit {LARGEST_COORDINATE:,}"
+    for polygon in polygons if isinstance(polygons, list) else ():
+        with contextlib.suppress(TypeError):
+            sound = isinstance(polygon, list) and len(polygon) >= 6 and len(polygon) % 2 == 0
+            problem = polygon_beyond_limits(polygon) if sound else None
+            if problem:
+                return f"polygon, {problem}"
+    return None

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from eql_d2.files import terminal_text
+
 EXAMPLES = 5
 
 
@@ -19,7 +21,7 @@ class Problem:
         """Count one more."""
         self.count += 1
         if len(self.examples) < EXAMPLES:
-            self.examples.append(example)
+            self.examples.append(terminal_text(example))
 
 
 class ProblemReport:

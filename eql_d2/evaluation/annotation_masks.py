@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from eql_d2.annotation_checks import polygon_beyond_limits
 from eql_d2.evaluation.rle import RleSizes, compressed_counts, is_polygons, is_rle, measure_rles
 from eql_d2.evaluation.rle_strings import RleStrings
 
@@ -22,14 +23,15 @@ def read_masks(
         sizes: (G, 2) height and width of each object's image, above 0.
 
     Returns: G strings, their sizes, and (G,) which objects have a usable segmentation: one or more
-    polygons of at least three finite points, or an RLE of the image's size whose runs add up to it.
-    The others get an empty mask.
+    polygons of at least three finite points within the limits of
+    :mod:`eql_d2.annotation_checks`, or an RLE of the image's size whose runs add up to it. The
+    others get an empty mask.
     """
     from pycocotools import mask as coco_mask
 
     strings: list[bytes] = []
     for segmentation, size in zip(segmentations, sizes.tolist(), strict=True):
-        if is_polygons(segmentation):
+        if is_polygons(segmentation) and not any(map(polygon_beyond_limits, segmentation)):
             parts = coco_mask.frPyObjects(segmentation, *size)
             whole = parts[0] if len(parts) == 1 else coco_mask.merge(parts)
             strings.append(whole["counts"])

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from eql_d2.annotation_checks import LARGEST_SIDE, MOST_PIXELS, repeated_names
 from eql_d2.errors import DataError
 from eql_d2.evaluation.columns import (
     Problems,
@@ -107,7 +108,7 @@ def _assemble(
     crowd = objects.pop("crowd") & exhaustive.all()
     objects["ignored"] |= crowd
     sizes = images.sizes[objects["image"]]
-    objects |= object_masks(objects.pop("segmentations"), sizes, subject)
+    objects |= object_masks(objects.pop("segmentations"), objects.pop("ids"), sizes, subject)
     return GroundTruth(
         image_ids=images.ids,
         sizes=images.sizes,
@@ -166,6 +167,14 @@ def _read_images(images: list[Any], subject: str, *, need_sizes: bool) -> _Image
     ]
     problems.raise_if_any()
     sizes = np.stack([side for side in sides if side is not None], axis=1)
+    wrong = ((sizes < 0) | (sizes > LARGEST_SIDE)).any(axis=1) | (sizes.prod(axis=1) > MOST_PIXELS)
+    problems.add(
+        f"impossible 'height' and 'width': at most {LARGEST_SIDE:,} pixels each, and "
+        f"{MOST_PIXELS:,} pixels in all",
+        np.flatnonzero(wrong),
+        lambda i: {key: images[i].get(key) for key in ("id", "height", "width")},
+    )
+    problems.raise_if_any()
     if need_sizes:
         lacking = np.flatnonzero((sizes <= 0).any(axis=1))
         problems.add(
@@ -188,6 +197,9 @@ def _read_categories(categories: list[Any], subject: str, need_groups: bool) -> 
     category_ids, order = _unique_ids(categories, "categories", subject)
     ordered = [categories[i] for i in order]
     names = tuple(str(c.get("name", c["id"])) for c in ordered)
+    repeated = repeated_names(dict(zip(category_ids.tolist(), names, strict=True)))
+    if repeated:
+        logger.warning("%s: %s", subject, repeated)
     frequencies = [c.get("frequency") for c in ordered]
     if all(frequency is None for frequency in frequencies):
         return _Categories(category_ids, names, None)

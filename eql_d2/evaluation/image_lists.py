@@ -56,7 +56,8 @@ def _text_ids(path: str | os.PathLike[str]) -> list[Any]:
         words = Path(path).read_text(encoding="utf-8-sig").split()
     except (OSError, UnicodeDecodeError) as problem:
         raise DataError(f"image list {path} cannot be read: {problem}") from problem
-    return [int(word) if word.isdecimal() else word for word in words]
+    # No longer ones: Python refuses to make a number of more than 4,300 digits.
+    return [int(word) if word.isdecimal() and len(word) < 100 else word for word in words]
 
 
 def find_images(image_ids: NDArray[np.int64], listed: Iterable[int]) -> NDArray[np.bool_]:

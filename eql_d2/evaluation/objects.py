@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from eql_d2.annotation_checks import LARGEST_COORDINATE, polygon_beyond_limits
 from eql_d2.errors import DataError
 from eql_d2.evaluation.annotation_masks import read_masks
 from eql_d2.evaluation.columns import (
@@ -24,6 +25,7 @@ from eql_d2.evaluation.columns import (
     number_column,
 )
 from eql_d2.evaluation.ground_truth import find_ids
+from eql_d2.evaluation.rle import is_polygons
 
 logger = logging.getLogger("eql_d2.evaluation")
 
@@ -40,10 +42,15 @@ def read_objects(
     """The columns of ``annotations``, only of objects that take part.
 
     Objects without area are kept if ``keep_empty``; those without a usable box never.
+
+    Raises:
+        DataError: A column cannot be read, an annotation id is repeated, or a coordinate or an
+            outline is beyond :mod:`eql_d2.annotation_checks`, which training refuses as well.
     """
     problems = Problems(subject, "annotations", len(records), DataError)
     columns = {key: column(records, key, problems) for key in ("image_id", "category_id", "bbox")}
     problems.raise_if_any()
+    _check_repeated_ids(records, problems)
     segmentations = _segmentations(records, problems) if need_masks else None
     image_id = integer_column(columns["image_id"] or [], "image_id", problems)
     category_id = integer_column(columns["category_id"] or [], "category_id", problems)
@@ -55,6 +62,7 @@ def read_objects(
     image, known_image = find_ids(image_ids, image_id)
     category, known_category = find_ids(category_ids, category_id)
     known = known_image & known_category
+    _check_boxes(records, np.where(known[:, None], boxes, 0), problems)
     _warn(subject, ~known, "name an unknown image or category; left out")
     kept = np.flatnonzero(known & boxed & ((area > 0) | keep_empty))
     kept_segmentations = None if segmentations is None else [segmentations[i] for i in kept]
@@ -66,7 +74,56 @@ def read_objects(
         "ignored": _flags(records, "ignore")[kept],
         "crowd": _flags(records, "iscrowd")[kept],
         "segmentations": kept_segmentations,
+        "ids": [records[i].get("id") for i in kept],
     }
+
+
+def _check_repeated_ids(records: list[Any], problems: Problems) -> None:
+    """Refuse repeated ids: no number would equal the official one, which is wrong as well.
+
+    The official code looks objects up by id, so the last one of an id is scored once for each and
+    the others never; pycocotools marks a detection's object by id. Annotations without an id, which
+    nothing here needs, are no problem.
+    """
+    ids = [record["id"] for record in records if "id" in record]
+    try:
+        if len(set(ids)) == len(ids):
+            return
+        seen: dict[Any, int] = {}
+        first = [seen.setdefault(record.get("id"), i) for i, record in enumerate(records)]
+    except TypeError:  # lists and objects cannot be compared
+        where = [i for i, r in enumerate(records) if isinstance(r.get("id"), (list, dict))]
+        problems.add("'id' is not an integer", where, lambda i: records[i]["id"])
+    else:
+        where = [i for i, place in enumerate(first) if place != i and "id" in records[i]]
+        what = "the id is repeated; give every annotation its own"
+        problems.add(what, where, lambda i: records[i]["id"])
+    problems.raise_if_any()
+
+
+def _check_boxes(records: list[Any], boxes: NDArray[np.float64], problems: Problems) -> None:
+    """Refuse boxes beyond the limit."""
+    far = np.flatnonzero((np.abs(boxes) > LARGEST_COORDINATE).any(axis=1))
+    what = f"'bbox' has a coordinate beyond the limit of {LARGEST_COORDINATE:,} pixels"
+    name = lambda i: f"annotation {records[i].get('id')}: {np.abs(boxes[i]).max():.6g}"  # noqa: E731
+    problems.add(what, far, name)
+    problems.raise_if_any()
+
+
+def _check_polygons(
+    segmentations: Sequence[Any], ids: Sequence[Any], usable: NDArray[np.bool_], subject: str
+) -> None:
+    """Refuse polygons that pycocotools could not draw; they are among those that are not usable."""
+    beyond: dict[int, str] = {}
+    for i in np.flatnonzero(~usable).tolist():
+        parts = segmentations[i] if is_polygons(segmentations[i]) else ()
+        problem = next(filter(None, map(polygon_beyond_limits, parts)), None)
+        if problem is not None:
+            beyond[i] = problem
+    problems = Problems(subject, "annotations", len(segmentations), DataError)
+    what = "'segmentation' has a polygon beyond the limits"
+    problems.add(what, list(beyond), lambda i: f"annotation {ids[i]}: {beyond[i]}")
+    problems.raise_if_any()
 
 
 def _flags(records: Sequence[Any], key: str) -> NDArray[np.bool_]:
@@ -113,13 +170,24 @@ def _areas(records: list[Any], boxes: NDArray[np.float64], subject: str) -> NDAr
 
 
 def object_masks(
-    segmentations: list[Any] | None, sizes: NDArray[np.int64], subject: str
+    segmentations: list[Any] | None, ids: Sequence[Any], sizes: NDArray[np.int64], subject: str
 ) -> dict[str, Any]:
-    """The fields of :class:`GroundTruth` for masks of images of (G, 2) ``sizes``."""
+    """The fields of :class:`GroundTruth` for masks of images of (G, 2) ``sizes``.
+
+    Args:
+        segmentations: G, or None if masks are not asked for.
+        ids: G annotation ids, for messages.
+        sizes: (G, 2).
+        subject: The file, for messages.
+
+    Raises:
+        DataError: A polygon is beyond the limits.
+    """
     if segmentations is None:
         nothing = np.zeros(len(sizes), dtype=bool)
         return {"masks": None, "mask_areas": None, "mask_spans": None, "without_mask": nothing}
     masks, measured, usable = read_masks(segmentations, sizes)
+    _check_polygons(segmentations, ids, usable, subject)
     _warn(subject, ~usable, "have no usable segmentation; ignored for mask AP")
     return {
         "masks": masks,

@@ -191,6 +191,7 @@ def _ranges(first: NDArray[np.int64], count: NDArray[np.int64]) -> NDArray[np.in
     return np.arange(int(count.sum())) + np.repeat(shift, count)
 
 
+@np.errstate(over="ignore", invalid="ignore")  # 1e300 pixels: area infinite, IoU 0
 def _box_iou(
     a: NDArray[np.float64], b: NDArray[np.float64], crowd: NDArray[np.bool_]
 ) -> NDArray[np.float64]:

@@ -23,7 +23,8 @@ SPACE = b" \t\n\r"
 DEEPEST = 900  # brackets inside each other; the parsers end at about 1000
 GUESSES = 4  # places where a record may start that are looked at from the end of a piece
 LARGEST_GAP = 64  # bytes between two records in which the comma is looked for
-TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|["\[\]{},]', re.DOTALL)
+# No pattern for a whole string: of one that does not end it would need 100 times the memory.
+TOKEN = re.compile(rb'\\.|["\[\]{},]', re.DOTALL)
 
 
 def stream_records(
@@ -140,9 +141,14 @@ def _scan(source: ByteSource, buffer: bytes, offset: int) -> tuple[int, int]:
     """The last comma between two elements of the array and its closing bracket; -1 without."""
     comma = end = -1
     depth = 0
+    in_string = False
     for match in TOKEN.finditer(buffer):
         token = match.group()
-        if token in b"[{":
+        if token == b'"':
+            in_string = not in_string
+        elif in_string or token.startswith(b"\\"):
+            continue
+        elif token in b"[{":
             depth += 1
             if depth > DEEPEST:
                 raise _error(source, offset + match.start(), f"more than {DEEPEST} levels deep")
@@ -153,8 +159,6 @@ def _scan(source: ByteSource, buffer: bytes, offset: int) -> tuple[int, int]:
                 break
         elif token == b",":
             comma = match.start() if depth == 1 else comma
-        elif token == b'"':  # a string that does not end here
-            break
     if end < 0 and comma < 0 and len(buffer) > LARGEST_RECORD:
         raise _error(source, offset, f"no record ends within {len(buffer)} bytes")
     return comma, end

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eql_d2.evaluation.precision import UNDEFINED
-from eql_d2.files import atomic_text_file
+from eql_d2.files import atomic_text_file, csv_text
 
 AREA_NAMES = ("", "small ", "medium ", "large ")
 GROUP_NAMES = {"r": "rare", "c": "common", "f": "frequent"}
@@ -134,8 +134,9 @@ class Evaluation:
             )
             for row in self.categories:
                 values = ["" if value is None else repr(value) for value in _values(row).values()]
+                words = [csv_text(row.name), row.group or ""]
                 counts = [row.images, row.instances, row.detections]
-                writer.writerow([row.category_id, row.name, row.group or "", *counts, *values])
+                writer.writerow([row.category_id, *words, *counts, *values])
 
 
 def _values(row: CategoryRow) -> dict[str, float | None]:

@@ -143,7 +143,8 @@ class _Reader:
             mask_spans = self._take("mask_spans", np.int32).reshape(-1, 2)
         if "bbox" in self._iou_types:
             boxes = self._take("boxes", np.float64).reshape(-1, 4)
-            box_areas = mask_areas if self._boxless else boxes[:, 2] * boxes[:, 3]
+            with np.errstate(over="ignore"):  # infinite, as in pycocotools: its IoU is 0
+                box_areas = mask_areas if self._boxless else boxes[:, 2] * boxes[:, 3]
         return Detections(
             image=self._take("image", np.int64),
             category=self._take("category", np.int64),

@@ -7,6 +7,7 @@ So every string that comes from a file passes :func:`measure_rles` first.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -14,11 +15,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from eql_d2.annotation_checks import MOST_PIXELS
+
 CHUNK = 1024  # strings decoded at once: their numbers fit the processor cache, 3 times faster
 FIRST_CHARACTER = 48  # "0"; the format uses the 64 characters from here
 MORE, SIGN, VALUE_BITS, BITS = 0x20, 0x10, 0x1F, 5
-LARGEST_COORDINATE = 1e6  # pycocotools allocates in proportion to a polygon's length
-LARGEST_RUN = 2**29  # differences of two fit 6 characters of 5 bits
+LARGEST_RUN = MOST_PIXELS + 1  # differences of two fit 6 characters of 5 bits
 LONGEST_NUMBER = 6  # characters: runs below LARGEST_RUN need no more, and pycocotools misreads 7
 
 
@@ -180,9 +182,10 @@ def _is_polygon(part: object) -> bool:
     if not isinstance(part, list) or len(part) < 6 or len(part) % 2:
         return False
     try:
-        inside = -LARGEST_COORDINATE < min(part) and max(part) < LARGEST_COORDINATE
-        return bool(inside and sum(part) == sum(part))  # a NaN may hide from min and max
-    except TypeError:
+        finite = -sys.float_info.max <= min(part) and max(part) <= sys.float_info.max
+        total = sum(part)
+        return bool(finite and total == total)  # a NaN may hide from min and max
+    except (TypeError, OverflowError):
         return False
 
 

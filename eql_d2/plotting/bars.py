@@ -8,7 +8,7 @@ from statistics import mean, stdev
 from typing import Any
 
 from eql_d2.errors import DataError
-from eql_d2.plotting.figures import SERIES_COLORS, figure
+from eql_d2.plotting.figures import SERIES_COLORS, figure, figure_text
 from eql_d2.plotting.results_table import ResultRow, read_results_csv
 
 METRICS = ("AP", "APr", "APc", "APf")
@@ -65,7 +65,7 @@ def _draw_config(
         found = [run.metrics.get(f"{iou_type}/{metric}") for run in runs]
         values = [value for value in found if value is not None]
         x = place + (index - (total - 1) / 2) * bar
-        label = f"{runs[0].config} ({len(runs)} run{'s' if len(runs) > 1 else ''})"
+        label = f"{figure_text(runs[0].config)} ({len(runs)} run{'s' if len(runs) > 1 else ''})"
         height = mean(values) if values else 0.0
         spread = stdev(values) if len(values) > 1 else 0.0
         axes.bar(

@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from eql_d2.plotting.figures import figure
+from eql_d2.plotting.figures import figure, figure_text
 from eql_d2.plotting.palette import GROUP_COLORS
 
 if TYPE_CHECKING:
@@ -68,8 +68,9 @@ def _panel(
     for images, ap, name in _worst(list(points.values())):
         text = name if len(name) <= 18 else name[:17] + "…"
         axes.annotate(
-            text, (images, ap), xytext=(4, 4), textcoords="offset points", fontsize=7, rotation=25
-        )
+            figure_text(text), (images, ap), xytext=(4, 4), textcoords="offset points", fontsize=7,
+            rotation=25,
+        )  # fmt: skip
     if everyone:
         axes.xaxis.set_major_formatter("{x:,.0f}")
         axes.set_xlim(-0.2 if min(p[0] for p in everyone) == 0 else 0.8, None)

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from eql_d2.categories import GROUP_NAMES
-from eql_d2.files import atomic_text_file
-from eql_d2.plotting.figures import figure
+from eql_d2.files import atomic_text_file, csv_text
+from eql_d2.plotting.figures import figure, figure_text
 from eql_d2.plotting.palette import GROUP_COLORS
 
 if TYPE_CHECKING:
@@ -51,7 +51,8 @@ def plot_category_counts(
         axes.set_xlim(-0.7, len(order) - 0.3)
         axes.set_ylabel("images with the category")
         if named:
-            axes.set_xticks(range(len(order)), [statistics.names[k] for k in order], rotation=90)
+            names = [figure_text(statistics.names[k]) for k in order]
+            axes.set_xticks(range(len(order)), names, rotation=90)
             axes.tick_params(axis="x", labelsize=8, length=0)
             axes.grid(axis="x", visible=False)
         else:
@@ -110,7 +111,7 @@ def write_category_csv(
         tail = statistics.tail_mask(lambda_).int().tolist()
     columns = (
         statistics.category_ids,
-        statistics.names,
+        map(csv_text, statistics.names),
         statistics.groups,
         statistics.image_count.tolist(),
         statistics.instance_count.tolist(),

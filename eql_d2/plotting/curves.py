@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from eql_d2.errors import DataError
-from eql_d2.plotting.figures import figure, series_style
+from eql_d2.plotting.figures import figure, figure_text, series_style
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -55,14 +55,14 @@ def read_training_log(path: str | Path) -> list[Record]:
         try:
             content = json.loads(line)
             iteration = int(content["iteration"])
-        except (ValueError, KeyError, TypeError) as error:
+            numbers = {k: float(v) for k, v in content.items() if isinstance(v, (int, float))}
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
             if number == len(lines):
                 logger.warning("%s: the last line is cut off and is left out", path)
                 continue
             raise DataError(
                 f"{path} line {number} is no json record with 'iteration': {line[:80]!r}"
             ) from error
-        numbers = {k: float(v) for k, v in content.items() if isinstance(v, (int, float))}
         records.setdefault(iteration, {}).update(numbers)
     if not records:
         raise DataError(f"training log {path} holds no record; the run stopped before its first")
@@ -93,7 +93,7 @@ def plot_loss_curves(runs: Mapping[str, str | Path], path: str | Path) -> None:
         grid = page.subplots(rows, columns, squeeze=False).ravel()
         for axes, key in zip(grid, keys, strict=False):
             for index, (label, log) in enumerate(logs.items()):
-                _draw_curve(axes, log, key, label, series_style(index))
+                _draw_curve(axes, log, key, figure_text(label), series_style(index))
             axes.set_title(PANELS[key], fontsize=11)
             axes.set_xlabel("iteration")
         for axes in grid[len(keys) :]:

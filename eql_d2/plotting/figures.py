@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from eql_d2.files import write_bytes
+from eql_d2.files import terminal_text, write_bytes
 
 DPI = 120
 STYLE: Any = {
@@ -61,6 +61,11 @@ def figure(path: str | Path, width: float, height: float) -> Iterator[Any]:
         ending, buffer = path.suffix.lower(), io.BytesIO()
         page.savefig(buffer, format=ending.removeprefix("."), metadata=stamps.get(ending))
         write_bytes(path, buffer.getvalue())
+
+
+def figure_text(text: str) -> str:
+    """Return a name from a file for matplotlib, to which text between two ``$`` is a formula."""
+    return terminal_text(text).replace("$", r"\$")
 
 
 def series_style(index: int) -> dict[str, Any]:

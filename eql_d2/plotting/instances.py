@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from eql_d2.files import terminal_text
 from eql_d2.plotting.images import load_font
 from eql_d2.plotting.labels import place_labels
 from eql_d2.plotting.palette import Color, category_color, text_color
@@ -188,7 +189,7 @@ def shorten(text: str, font: Any, widest: int) -> str:
 
     The ends are kept: a score at the end matters, and so does the beginning of a name.
     """
-    text = " ".join(text.split())
+    text = terminal_text(" ".join(text.split()))
     kept = text
     for count in range(len(text) - 1, 0, -1):
         if font.getlength(kept) <= widest:

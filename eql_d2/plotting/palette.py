@@ -38,8 +38,9 @@ def category_color(category: int | str) -> Color:
     every machine and in every run.
     """
     colors = category_colors()
-    index = zlib.crc32(category.encode("utf-8")) if isinstance(category, str) else category
-    return colors[index % len(colors)]
+    if isinstance(category, str):
+        category = zlib.crc32(category.encode("utf-8", "surrogatepass"))
+    return colors[category % len(colors)]
 
 
 def text_color(background: Color) -> Color:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -13,6 +12,7 @@ import numpy as np
 from eql_d2.categories import GROUP_NAMES
 from eql_d2.data import read_pixels
 from eql_d2.errors import ResultsError
+from eql_d2.files import safe_stem
 from eql_d2.json_files import read_json
 from eql_d2.plotting.choice import choose_images
 from eql_d2.plotting.images import load_font, write_png
@@ -169,8 +169,7 @@ def _count(objects: Sequence[Any]) -> str:
 
 
 def _save(image: ImageRecord, panels: Sequence[Panel], output_dir: str | Path) -> Path:
-    stem = re.sub(r"[^\w.-]", "_", Path(image.path).stem)
-    path = Path(output_dir) / f"{image.image_id}_{stem}.png"
+    path = Path(output_dir) / f"{image.image_id}_{safe_stem(image.path)}.png"
     legend = ", ".join(f"{letter} {name}" for letter, name in GROUP_NAMES.items())
     title = f"{Path(image.path).name} · image {image.image_id} · {legend}"
     write_png(side_by_side(title, panels), path)

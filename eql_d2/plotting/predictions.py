@@ -14,7 +14,7 @@ import numpy as np
 
 from eql_d2.data import read_pixels
 from eql_d2.errors import DataError, UserError
-from eql_d2.files import atomic_text_file, check_output_folder
+from eql_d2.files import atomic_text_file, check_output_folder, terminal_text
 from eql_d2.plotting.images import EXTENSIONS, write_png
 from eql_d2.plotting.instances import draw_instances
 from eql_d2.plotting.masks import mask_pixels
@@ -106,7 +106,8 @@ def predict_images(
             pixels = read_pixels(path)
         except DataError as error:
             summary.skipped.append(str(error))
-            logger.warning("[%d/%d] skipped: %s", number, len(images), error)
+            reason = terminal_text(str(error))
+            logger.warning("[%d/%d] skipped: %s", number, len(images), reason)
             continue
         detections, name = predictor(pixels), path.relative_to(root)
         _append(content, name.as_posix(), pixels.shape[:2], detections, statistics)
@@ -114,7 +115,8 @@ def predict_images(
         write_png(draw_detections(pixels, detections, statistics.names), target)
         summary.pictures.append(target)
         summary.num_objects += len(detections.scores)
-        logger.info("[%d/%d] %s: %d objects", number, len(images), name, len(detections.scores))
+        shown, count = terminal_text(str(name)), len(detections.scores)
+        logger.info("[%d/%d] %s: %d objects", number, len(images), shown, count)
     with atomic_text_file(output / PREDICTIONS_FILE) as file:
         json.dump(content, file)
     return summary

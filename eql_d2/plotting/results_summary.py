@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from eql_d2.errors import UserError
-from eql_d2.files import atomic_text_file, check_output_folder
+from eql_d2.files import atomic_text_file, check_output_folder, csv_text
 from eql_d2.plotting.results_table import ResultRow
 
 METRICS = tuple(f"{k}/{n}" for k in ("bbox", "segm") for n in ("AP", "APr", "APc", "APf"))
@@ -47,7 +47,7 @@ def write_summary_csv(rows: Sequence[ResultRow], path: str | Path) -> None:
         for config, metrics in summarise(rows).items():
             pairs = [metrics[m] or (None, None) for m in METRICS]
             cells = ["" if v is None else f"{v:.4f}" for pair in pairs for v in pair]
-            writer.writerow([config, sum(row.config == config for row in rows), *cells])
+            writer.writerow([csv_text(config), sum(row.config == config for row in rows), *cells])
 
 
 def markdown_table(rows: Sequence[ResultRow]) -> str:

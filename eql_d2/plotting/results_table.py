@@ -11,7 +11,7 @@ from pathlib import Path
 
 from eql_d2.categories import GROUP_NAMES, read_statistics
 from eql_d2.errors import DataError, UserError
-from eql_d2.files import STATISTICS_FILE, atomic_text_file
+from eql_d2.files import STATISTICS_FILE, atomic_text_file, csv_text, read_csv_text
 from eql_d2.json_files import read_json
 
 
@@ -50,7 +50,7 @@ def read_results_csv(path: str | Path) -> list[ResultRow]:
     for number, line in enumerate(lines, 2):
         try:
             values = {name: _number(line[name]) for name in metrics}
-            rows.append(ResultRow(line["config"], int(line["seed"]), values))
+            rows.append(ResultRow(read_csv_text(line["config"]), int(line["seed"]), values))
         except (ValueError, TypeError) as error:
             raise DataError(f"{path} line {number}: {error}") from error
     return rows
@@ -61,9 +61,12 @@ def _number(text: str | None) -> float | None:
         raise ValueError("fewer cells than the header")
     if text.strip().lower() in ("", "n/a", "none", "null", "nan"):
         return None
-    value = float(text)
+    return _finite(float(text))
+
+
+def _finite(value: float) -> float:
     if not math.isfinite(value):
-        raise ValueError(f"metric must be finite, got {text}")
+        raise ValueError(f"metric must be finite, got {value}")
     return value
 
 
@@ -72,11 +75,11 @@ def write_results_csv(rows: Sequence[ResultRow], path: str | Path) -> None:
     names = list(dict.fromkeys(name for row in rows for name in row.metrics))
     with atomic_text_file(path) as stream:
         writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(["config", "seed", *names])
+        writer.writerow(["config", "seed", *map(csv_text, names)])
         for row in rows:
             values = [row.metrics.get(name) for name in names]
             cells = ["" if value is None else f"{value:.4f}" for value in values]
-            writer.writerow([row.config, row.seed, *cells])
+            writer.writerow([csv_text(row.config), row.seed, *cells])
 
 
 def rows_from_runs(runs: Sequence[str | Path]) -> list[ResultRow]:
@@ -101,8 +104,10 @@ def rows_from_runs(runs: Sequence[str | Path]) -> list[ResultRow]:
             continue
         try:
             content = read_json(file, "metrics file")
-            metrics = {k: None if v is None else float(v) for k, v in content.items() if "/" in k}
-        except (ValueError, TypeError, AttributeError) as error:
+            metrics = {
+                k: None if v is None else _finite(float(v)) for k, v in content.items() if "/" in k
+            }
+        except (ValueError, TypeError, AttributeError, OverflowError) as error:
             raise DataError(f"{file} is no flat json of metrics: {error}") from error
         name = run.resolve().name
         ending = re.search(r"[-_]s(?:eed)?[-_]?(\d+)$", name)
@@ -115,7 +120,7 @@ def _seed(run: Path, otherwise: str) -> int:
     """Return the top-level ``SEED`` of the run's config.yaml, which is too simple for a parser."""
     file = run / "config.yaml"
     text = file.read_text("utf-8", errors="replace") if file.is_file() else ""
-    written = re.search(r"^SEED: *(-?\d+) *$", text, flags=re.MULTILINE)
+    written = re.search(r"^SEED: *(-?\d{1,18}) *$", text, flags=re.MULTILINE)
     return int(written.group(1)) if written else int(otherwise)
 
 
@@ -181,7 +186,7 @@ def _groups_of(run: Path) -> tuple[tuple[tuple[int, str], ...], tuple[str, ...]]
     try:
         with file.open(encoding="utf-8", newline="") as stream:
             lines = sorted(csv.DictReader(stream), key=lambda line: int(line["category_id"]))
-        names = tuple((int(line["category_id"]), line["name"]) for line in lines)
+        names = tuple((int(line["category_id"]), read_csv_text(line["name"])) for line in lines)
         return names, tuple(line["group"] for line in lines)
     except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
         raise DataError(f"{file} is no table as evaluate.py writes it: {error!r}") from error

@@ -12,7 +12,10 @@ from typing import Any
 import numpy as np
 
 from eql_d2.data import DetectionData, ImageRecord, Instance, decode_mask, read_pixels
+from eql_d2.errors import ResultsError
+from eql_d2.evaluation.columns import is_box, is_finite_number
 from eql_d2.evaluation.record_stream import stream_records
+from eql_d2.evaluation.rle import is_rle
 from eql_d2.reporting.categories import kind_shown, known_categories
 from eql_d2.reporting.example_pictures import draw_window, window_around
 from eql_d2.reporting.runs import Side
@@ -156,15 +159,31 @@ def _records(path: Path, images: set[int], category_ids: Container[int]) -> dict
     found: dict[int, list[Record]] = {}
     for batch in stream_records(path):
         for record in batch:
-            if record["image_id"] in images and record["category_id"] in category_ids:
-                if "bbox" not in record:
-                    record["bbox"] = _box_around(record["segmentation"])
+            try:
+                drawn = record["image_id"] in images and record["category_id"] in category_ids
+                if drawn:
+                    if "bbox" not in record:
+                        record["bbox"] = _box_around(record["segmentation"])
+                    if not is_box(record["bbox"]) or not is_finite_number(record["score"]):
+                        raise ValueError("no box and score")
+            except (KeyError, TypeError, ValueError, MemoryError) as error:
+                raise ResultsError(
+                    f"results file {path} holds {record!r:.80}, which is no detection ({error}); "
+                    "tools/validate_results.py tells all that is wrong with it"
+                ) from error
+            if drawn:
                 found.setdefault(record["image_id"], []).append(record)
     return found
 
 
 def _box_around(segmentation: Mapping[str, Any]) -> list[float]:
-    """The box (x, y, width, height) around the mask of a record that has no box of its own."""
+    """The box (x, y, width, height) around the mask of a record that has no box of its own.
+
+    Raises:
+        ValueError: it is no RLE.
+    """
+    if not is_rle(segmentation):
+        raise ValueError("no RLE")
     rows, columns = np.nonzero(decode_mask(segmentation, *segmentation["size"], may_be_empty=True))
     if len(rows) == 0:
         return [0.0, 0.0, 0.0, 0.0]

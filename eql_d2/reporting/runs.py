@@ -11,7 +11,7 @@ from statistics import fmean
 
 from eql_d2.categories import read_statistics
 from eql_d2.errors import DataError, UserError
-from eql_d2.files import STATISTICS_FILE
+from eql_d2.files import STATISTICS_FILE, read_csv_text
 from eql_d2.plotting.results_table import (
     ResultRow,
     groups_source,
@@ -168,23 +168,33 @@ def read_categories(path: Path) -> dict[int, CategoryResult]:
         with path.open(encoding="utf-8", newline="") as file:
             lines = list(csv.DictReader(file))
         categories = [_category(line) for line in lines]
-    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, csv.Error) as error:
         raise DataError(f"{path} is no table as evaluate.py writes it: {error!r}") from error
     return {category.category_id: category for category in categories}
 
 
 def _category(line: dict[str, str]) -> CategoryResult:
-    ap = {
-        key.removesuffix("/AP"): float(value) if value else None
-        for key, value in line.items()
-        if key in {f"{kind}/AP" for kind in IOU_TYPES}
-    }
+    ap = {kind: _percent(line[f"{kind}/AP"]) for kind in IOU_TYPES if f"{kind}/AP" in line}
     return CategoryResult(
         category_id=int(line["category_id"]),
-        name=line["name"],
+        name=read_csv_text(line["name"]),
         group=line["group"] or None,
-        images=int(line["images"]),
-        instances=int(line["instances"]),
-        detections=int(line["detections"]),
+        images=_count(line["images"]),
+        instances=_count(line["instances"]),
+        detections=_count(line["detections"]),
         ap=ap,
     )
+
+
+def _percent(text: str) -> float | None:
+    value = float(text) if text else None
+    if value is not None and not -0.001 < value < 100.001:  # NaN is none of these
+        raise ValueError(f"AP must be 0 to 100, got {text}")
+    return value
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if not 0 <= value < 1 << 53:  # what a chart's axis can hold
+        raise ValueError(f"a count must be a whole number from 0, got {text}")
+    return value

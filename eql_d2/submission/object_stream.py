@@ -13,6 +13,7 @@ from eql_d2.json_files import ByteSource, paused_garbage_collection
 
 CHUNK_BYTES = 1 << 20
 BATCH = 4096  # elements of a list that are yielded together
+LARGEST_VALUE = 1 << 28  # characters of one element or of a value that is no list
 LONGEST_NUMBER = 400  # a number that ends where the text read so far ends may go on
 SPACE = " \t\n\r"
 
@@ -104,7 +105,12 @@ class _Text:
         while True:
             try:
                 result, end = self._parse(self._text, self._at)
-            except (ValueError, RecursionError) as problem:
+            except RecursionError as problem:
+                raise self.error(f"{problem}") from problem
+            except ValueError as problem:
+                if len(self._text) - self._at > LARGEST_VALUE:
+                    what = f"no value ends within {LARGEST_VALUE:,} characters"
+                    raise self.error(what) from problem
                 if self._fill():
                     continue
                 reason = getattr(problem, "msg", None) or problem

@@ -15,7 +15,7 @@ from eql_d2.evaluation import evaluate
 NUMBERS = (0, -1, 1, 3.5, 10**30, -(10**400), math.nan, math.inf, -math.inf, 1e308)
 VALUES = (None, True, False, "", "text", "7", "\0", "\ud800", [], {}, {"id": {}})
 LISTS = ([[]], [None], [{}], [1, 2, 3], [math.nan] * 4, [0, 0, 1e308, 1e308])
-POLYGONS = ([[1, 1, 1, 1]], [[math.inf] * 6], [[1e15] * 8])
+POLYGONS = ([[1, 1, 1, 1]], [[math.inf] * 6], [[1e15] * 8], [[9e5, -9e5, -9e5, 9e5] * 50])
 RUNS = ({"size": [1, 1]}, {"size": [12, 16], "counts": "0"}, {"size": [12, 16], "counts": [192]})
 STRANGE = (*NUMBERS, *VALUES, *LISTS, *POLYGONS, *RUNS)
 ROUNDS = 1500

@@ -55,10 +55,51 @@ def test_a_missing_image_is_told_at_the_place_where_it_is_expected_first(tmp_pat
     assert ImageFinder("nowhere").find({"file_name": "a.png"}) == (Path("nowhere/a.png"), False)
 
 
-def test_an_absolute_file_name_is_taken_as_it_is(tmp_path):
+@pytest.mark.parametrize("name", ["{0}/in/side.png", "../root/in/side.png", "in/../in/side.png"])
+def test_names_that_end_up_below_the_root_are_found(tmp_path, name):
+    root = tmp_path / "root"
+    place = touch(root, "in/side.png") / "in/side.png"
+    assert ImageFinder(root).find({"file_name": name.format(root)}) == (place, True)
+
+
+def test_absolute_names_are_found_below_the_root_of_all(tmp_path):
     touch(tmp_path, "else/where.png")
     image = {"file_name": str(tmp_path / "else/where.png")}
-    assert ImageFinder(tmp_path / "root").find(image) == (tmp_path / "else/where.png", True)
+    assert ImageFinder("/").find(image) == (tmp_path / "else/where.png", True)
+
+
+OUTSIDE = [
+    {"file_name": "../secret.png"},
+    {"file_name": "in/../../secret.png"},
+    {"file_name": "..\\secret.png"},
+    {"file_name": "{outside}/secret.png"},
+    {"coco_url": "http://host/../secret.png"},
+    {"coco_url": "http://host/in/.."},
+    {"file_name": "http://host/../secret.png"},
+]
+
+
+@pytest.mark.parametrize("image", OUTSIDE)
+def test_no_place_outside_of_the_root_is_looked_at(tmp_path, image):
+    touch(tmp_path, "secret.png", "root/in/side.png")
+    image = {key: name.format(outside=tmp_path) for key, name in image.items()}
+    finder = ImageFinder(tmp_path / "root")
+    path, exists = finder.find(image)
+    assert not exists
+    assert path is None or path.resolve().is_relative_to(tmp_path / "root")
+    assert finder.leads_out(image)
+    touch(tmp_path / "root", "secret.png")  # a flat folder that holds it
+    if "secret" in str(image):
+        assert ImageFinder(tmp_path / "root").find(image) == (tmp_path / "root/secret.png", True)
+
+
+def test_a_link_of_the_users_may_lead_out_but_dots_behind_it_may_not(tmp_path):
+    touch(tmp_path, "elsewhere/a.png", "secret.png")
+    (tmp_path / "root").mkdir()
+    (tmp_path / "root/link").symlink_to(tmp_path / "elsewhere")
+    finder = ImageFinder(tmp_path / "root")
+    assert finder.find({"file_name": "link/a.png"}) == (tmp_path / "root/link/a.png", True)
+    assert finder.find({"file_name": "link/../secret.png"})[1] is False
 
 
 @pytest.mark.parametrize("image", [{}, {"file_name": ""}, {"file_name": 3, "coco_url": 4}])
@@ -122,6 +163,23 @@ def with_names(content, *names):
         for i, name in zip((7, 5, 600), names, strict=True)
     ]
     return content
+
+
+def test_names_that_lead_out_are_one_problem_with_count_and_examples(content, load, tmp_path):
+    touch(tmp_path, "a.jpg")
+    names = [{"file_name": name} for name in ("../../etc/passwd", "/etc/passwd", "a.jpg")]
+    with pytest.raises(DataError) as caught:
+        load(with_names(content(), *names), check_images=True)
+    assert f"2 x image whose name leads out of the image folder {tmp_path};" in str(caught.value)
+    assert "image 7 ('../../etc/passwd'), image 5 ('/etc/passwd')" in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["a\0.jpg", "a\n.jpg", "\x1b[31m.jpg"])
+def test_names_with_control_characters_are_refused(content, load, name):
+    names = [{"file_name": name}, {"file_name": "b.jpg"}, {"coco_url": f"http://host/x/{name}"}]
+    with pytest.raises(DataError, match="2 x image whose name has control characters") as caught:
+        load(with_names(content(), *names))
+    assert name not in str(caught.value)
 
 
 def test_two_images_of_different_names_may_not_be_one_file(content, load, tmp_path):

@@ -132,3 +132,21 @@ def test_a_circle_of_links_is_nothing_to_link(main, tmp_path_factory, capsys):
     (source / "val2017").symlink_to(source / "val2017")
     check(main, root, "--link-images", str(source))
     assert "val2017: not linked, no" in capsys.readouterr().out
+
+
+def test_names_of_a_stranger_are_shown_harmless(main, tmp_path, capsys):
+    (tmp_path / "lvis").mkdir()
+    sizes = {"height": 5, "width": 5}
+    images = [
+        {"id": 1, "coco_url": 3, "file_name": "a.jpg", **sizes},
+        {"id": 2, "coco_url": "http://host/\u202ex\u2066/b.jpg", **sizes},
+        {"id": 3, "file_name": "../../etc/passwd", **sizes},
+    ]
+    content = {"images": images, "annotations": [], "categories": [{"id": 1, "name": "cup"}]}
+    (tmp_path / "lvis" / "lvis_v1_train.json").write_text(json.dumps(content))
+    assert main(["--root", str(tmp_path), "--splits", "train"]) == 2
+    printed = capsys.readouterr().out
+    assert r"1 from \u202ex\u2066" in printed
+    assert "2 from unnamed" in printed
+    assert str(tmp_path / "coco" / "passwd") in printed
+    assert "etc" not in printed

@@ -79,10 +79,10 @@ def test_images_without_negative_categories_are_exhaustive(annotations, caplog):
 def test_what_does_not_take_part(annotations, caplog):
     first = annotations["annotations"][0]
     annotations["annotations"] += [
-        first | {"area": 0},
-        first | {"image_id": 31},
-        first | {"category_id": 8},
-        first,
+        first | {"id": 3, "area": 0},
+        first | {"id": 4, "image_id": 31},
+        first | {"id": 5, "category_id": 8},
+        first | {"id": 6},
     ]
     assert read(annotations).areas.tolist() == [11.5, 81, 11.5]
     assert "2 of 6 annotations name an unknown image or category" in caplog.text

@@ -66,6 +66,8 @@ def test_a_compressed_list(tmp_path):
         ("ids.json", "[]", "lists no image"),
         ("ids.txt", "", "lists no image"),
         ("ids.txt", "-7", "not an integer"),
+        ("ids.txt", "9" * 5000, "not an integer"),
+        ("ids.json", f"[{'9' * 5000}]", "not valid json"),
     ],
 )
 def test_what_is_no_list_is_named(name, text, message, tmp_path):

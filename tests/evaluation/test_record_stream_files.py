@@ -106,3 +106,30 @@ def test_the_file_is_closed_when_reading_stops_early(tmp_path, monkeypatch):
     assert not opened[0].closed
     records.close()
     assert opened[0].closed
+
+
+@pytest.mark.parametrize("unit", [b"\\\\", b'\\"', b"x"])
+def test_a_string_without_end_takes_no_more_memory_than_the_file(tmp_path, unit):
+    """A pattern for whole strings took 100 bytes for each backslash."""
+    path = tmp_path / "results.json"
+    path.write_bytes(b'[{"a":"' + unit * (500_000 // len(unit)))
+    tracemalloc.start()
+    with pytest.raises(ResultsError, match="was it cut off"):
+        read(path)
+    assert tracemalloc.get_traced_memory()[1] < 20 * path.stat().st_size
+    tracemalloc.stop()
+
+
+def test_a_million_levels_are_a_message(tmp_path):
+    path = tmp_path / "results.json"
+    path.write_bytes(b"[" * 1_000_000)
+    with pytest.raises(ResultsError, match="more than 900 levels deep"):
+        read(path)
+
+
+def test_brackets_and_quotes_in_strings_end_nothing(tmp_path):
+    records = [{"a": '"}, {[\\', "b": ["\\\\", '\\"', "]"]}] * 50
+    path = tmp_path / "results.json"
+    path.write_text(json.dumps(records))
+    for size in (1, 7, 64, 1000):
+        assert read(path, size) == records

@@ -112,3 +112,24 @@ def test_memory_does_not_grow_with_the_file(tmp_path, monkeypatch):
     tracemalloc.stop()
     assert number == 1000
     assert peak < 4e6, peak  # 12 MB if all were kept
+
+
+def test_a_value_without_end_does_not_fill_the_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr(object_stream, "CHUNK_BYTES", 100)
+    monkeypatch.setattr(object_stream, "LARGEST_VALUE", 1000)
+    path = tmp_path / "a.json"
+    path.write_text('{"images": [' + '{"id": 1},' * 500 + '{"name": "' + "x" * 100_000)
+    with pytest.raises(DataError, match="no value ends within 1,000 characters"):
+        lists_of(path)
+    path.write_text('{"images": [' + '{"id": 1},' * 500 + '{"id": 2}]}')
+    assert len(lists_of(path)["images"]) == 501  # a long list is no long value
+
+
+def test_a_million_levels_are_found_without_reading_on(tmp_path):
+    path = tmp_path / "a.json"
+    path.write_text('{"images": [' + "[" * 1_000_000 + "1" * 10_000_000)
+    tracemalloc.start()
+    with pytest.raises(DataError, match="recursion"):
+        lists_of(path)
+    assert tracemalloc.get_traced_memory()[1] < 8_000_000
+    tracemalloc.stop()

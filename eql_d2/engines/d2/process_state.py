@@ -14,6 +14,7 @@ import torch
 
 from eql_d2.engines.d2.compat import comm
 from eql_d2.errors import UserError
+from eql_d2.files import TerminalFormatter
 
 TRAINING_LOOP = "detectron2.engine.train_loop"  # logs the traceback of whatever ends a training
 
@@ -30,7 +31,7 @@ def run_log(output_dir: Path) -> Iterator[None]:
     loggers = [logging.getLogger(n) for n in ("eql_d2", "detectron2", "fvcore")]
     before = [(one.level, one.propagate) for one in loggers]
     for handler in handlers:
-        handler.setFormatter(logging.Formatter("[%(asctime)s %(name)s] %(message)s"))
+        handler.setFormatter(TerminalFormatter("[%(asctime)s %(name)s] %(message)s"))
     for one in loggers:
         one.setLevel(logging.INFO)
         one.propagate = rank == 0
