@@ -47,7 +47,8 @@ LAST_CHECKPOINT = "last_checkpoint"
 MAX_VALUES = 1_000_000
 MAX_OPCODES = 5 * MAX_VALUES
 MAX_DEPTH = 50
-MAX_NUMBER = 2**31 - 1  # of iterations, and of the seeds that are drawn where none is given
+MAX_ITERATION = 2**31 - 1
+MAX_SEED = 2**63 - 1
 # A model may have more numbers than its file has bytes by so many: for parts that are built and
 # replaced, such as the classifier of a ResNet. Each parameter counts as so many at least, for the
 # objects around it.
@@ -204,9 +205,9 @@ def model_state(state: Any, source: str | Path) -> dict[str, Tensor]:
         has them (``_metadata``), which decide how old weights are read.
 
     Raises:
-        UserError: it is no dictionary of tensors by name, or there is none in it.
+        UserError: it is no dictionary of tensors by name.
     """
-    if not isinstance(state, dict) or not state:
+    if not isinstance(state, dict):
         raise UserError(f"{source} holds no weights, but {_kind(state)} in their place")
     for name, value in state.items():
         if not isinstance(name, str) or not isinstance(value, Tensor):
@@ -244,7 +245,7 @@ def load_optimizer(optimizer: torch.optim.Optimizer, state: Any, source: str | P
         optimizer.load_state_dict({**state, "state": buffers})
     except (ValueError, TypeError, LookupError, AttributeError) as error:
         raise UserError(
-            f"{source}: its optimizer has other groups of parameters, or is damaged. Were "
+            f"{source}: its optimizer is damaged or has other groups of parameters; were "
             "FREEZE_AT, SOLVER.WEIGHT_DECAY* or SOLVER.BIAS_LR_FACTOR changed? Resume with the "
             f"same ones, or give the file as MODEL.WEIGHTS without --resume. {_reason(error)}"
         ) from error
@@ -252,17 +253,17 @@ def load_optimizer(optimizer: torch.optim.Optimizer, state: Any, source: str | P
         group.update(values)
 
 
-def stored_number(content: Any, name: str, source: str | Path) -> int:
-    """Return a count or a seed that a checkpoint stores for resuming.
+def stored_number(content: Any, name: str, source: str | Path, maximum: int = MAX_ITERATION) -> int:
+    """Return an iteration or a seed that a checkpoint stores for resuming.
 
     Raises:
-        UserError: it is not there, or is no whole number from 0 to :data:`MAX_NUMBER`.
+        UserError: it is not there, or is no whole number from 0 to ``maximum``.
     """
     value = content.get(name) if isinstance(content, dict) else None
-    if type(value) is not int or not 0 <= value <= MAX_NUMBER:
+    if type(value) is not int or not 0 <= value <= maximum:
         raise UserError(
-            f"{source} cannot be resumed: its {name!r} must be a whole number from 0 to "
-            f"{MAX_NUMBER}, got {value!r:.80}"
+            f"{source} cannot be resumed: its {name!r} must be a whole number from 0 to {maximum}, "
+            f"got {value!s:.80}"
         )
     return value
 
@@ -642,8 +643,6 @@ class _ArrayUnpickler(_PythonUnpickler):
 
 
 def _kind(value: Any) -> str:
-    if isinstance(value, (dict, list)) and not value:
-        return f"an empty {type(value).__name__}"
     return f"a value of type {type(value).__name__}"
 
 
