@@ -286,8 +286,7 @@ def model_of_file(file: Path) -> Iterator[None]:
             left -= max(value.numel(), MODULE_COST)
         if left < 0:
             raise UserError(
-                f"{file}: the configuration inside describes a model larger than this file of "
-                f"{file.stat().st_size} bytes, so its weights cannot be in it"
+                f"it describes a larger model than a file of {file.stat().st_size} bytes can hold"
             )
 
     handles = [
@@ -296,14 +295,13 @@ def model_of_file(file: Path) -> Iterator[None]:
     ]
     try:
         yield
-    except UserError:
-        raise
+    except UserError as error:
+        raise UserError(f"the configuration in {file}: {error}") from error
     # Detectron2 and torch raise anything at all (AssertionError, KeyError ...) on keys that do not
     # fit each other. As these are the keys of a file, the file is at fault.
     except Exception as error:
         raise UserError(
-            f"{file}: the configuration inside describes no model that can be built. "
-            f"{_reason(error)}"
+            f"the configuration in {file} describes no model that can be built. {_reason(error)}"
         ) from error
     finally:
         for handle in handles:

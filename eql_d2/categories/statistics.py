@@ -129,7 +129,7 @@ class CategoryStatistics:
                 num_images=content["num_images"],
                 groups=[row["frequency"] for row in rows],
             )
-        except (KeyError, TypeError) as error:
+        except (LookupError, TypeError) as error:
             raise DataError(
                 f"these are no category statistics: {type(error).__name__} {error}. Expected are "
                 f"'num_images' and 'categories' with {', '.join(_COLUMNS)}"

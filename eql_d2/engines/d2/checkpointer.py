@@ -93,7 +93,7 @@ class Checkpointer(DetectionCheckpointer):
             named = model_state(content.get("blobs", content), filename)
             weights = {k: v for k, v in named.items() if not k.endswith("_momentum")}
             return {"model": weights, "__author__": "Caffe2", "matching_heuristics": True}
-        loaded = content if "model" in content else {"model": content}
+        loaded: dict[str, Any] = content if "model" in content else {"model": content}
         options = parse_qs(self._parsed_url_during_load.query)
         if options.pop("matching_heuristics", ["False"]) == ["True"]:
             loaded["matching_heuristics"] = True
@@ -107,7 +107,9 @@ class Checkpointer(DetectionCheckpointer):
     def _load_model(self, checkpoint: dict[str, Any]) -> Any:
         """Refuse weights of the torchvision engine, and weights of which nothing is used."""
         metadata = checkpoint.get(METADATA_KEY)
-        engine = metadata.get("engine") if isinstance(metadata, dict) else "detectron2"
+        engine = (
+            metadata.get("engine", "detectron2") if isinstance(metadata, dict) else "detectron2"
+        )
         if engine != "detectron2":
             raise UserError(
                 f"these weights were trained by the {engine} engine; go on with that engine "
