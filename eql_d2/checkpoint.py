@@ -47,6 +47,7 @@ LAST_CHECKPOINT = "last_checkpoint"
 MAX_VALUES = 1_000_000
 MAX_OPCODES = 5 * MAX_VALUES
 MAX_DEPTH = 50
+MAX_DIMENSIONS = 64  # NumPy's limit
 MAX_ITERATION = 2**31 - 1
 MAX_SEED = 2**63 - 1
 # A model may have more numbers than its file has bytes by so many: for parts that are built and
@@ -415,6 +416,8 @@ def _check_tensor(value: Tensor, size: int) -> None:
     ]
     if odd:
         raise pickle.UnpicklingError(f"a tensor that is {', '.join(odd)}; expected dense real ones")
+    if value.dim() > MAX_DIMENSIONS:
+        raise pickle.UnpicklingError(f"a tensor of {value.dim()} dimensions")
     if value.numel() * value.element_size() > size:
         raise pickle.UnpicklingError(
             f"a tensor of shape {list(value.shape)} in a file of {size} bytes"

@@ -124,7 +124,8 @@ class Checkpointer(DetectionCheckpointer):
                 f"the names of these {count} weights cannot be matched with the model's: "
                 f"[{type(error).__name__}: {error}]"
             ) from error
-        if not set(self.model.state_dict()) - set(incompatible.missing_keys):
+        own = {name for name in self.model.state_dict() if not name.endswith(UNREAD)}
+        if own <= set(incompatible.missing_keys):
             raise UserError(
                 f"none of these {count} weights fits the model by name and shape; give weights of "
                 'Detectron2 or of its model zoo, or MODEL.WEIGHTS "" to train from scratch'
