@@ -240,8 +240,9 @@ def load_optimizer(optimizer: torch.optim.Optimizer, state: Any, source: str | P
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     try:
         buffers = {
-            index: {name: _buffer(name, value, parameters[index]) for name, value in values.items()}
+            index: {name: _buffer(name, value, parameter) for name, value in values.items()}
             for index, values in state["state"].items()
+            for parameter in [parameters[index]]
         }
         optimizer.load_state_dict({**state, "state": buffers})
     except (ValueError, TypeError, LookupError, AttributeError) as error:
@@ -650,6 +651,7 @@ def _kind(value: Any) -> str:
 def _reason(error: Exception) -> str:
     """Return the type and the first telling line of an error."""
     # torch's long advice, to load without weights_only, is none for a stranger's file.
-    text = str(error).rpartition("WeightsUnpickler error: ")[2].strip()
-    text = re.split(r"\. Please use|\n", text, maxsplit=1)[0]
-    return f"[{type(error).__name__}: {text[:200] or 'no details'}]"
+    lines = [line.strip() for line in str(error).splitlines()]
+    telling = [x for x in lines if x and "weights_only" not in x and "load failed" not in x]
+    text = telling[0].removeprefix("WeightsUnpickler error: ") if telling else "no details"
+    return f"[{type(error).__name__}: {text.partition('. Please use')[0][:200]}]"

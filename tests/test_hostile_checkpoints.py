@@ -9,6 +9,7 @@ import io
 import os
 import pickle
 import struct
+import warnings
 import zipfile
 from contextlib import suppress
 from pathlib import Path
@@ -26,7 +27,7 @@ from eql_d2.errors import MissingPackageError, UserError
 
 with suppress(MissingPackageError):
     from eql_d2.engines.d2.checkpointer import Checkpointer
-    from eql_d2.engines.d2.compat import build_lr_scheduler
+    from eql_d2.engines.d2.compat import build_lr_scheduler, get_cfg
     from eql_d2.engines.d2.resuming import LRScheduler
     from eql_d2.engines.d2.trainer import Trainer
 
@@ -200,7 +201,7 @@ PICKLES = {
         text(f"touch {MARKER}"),
         pickle.TUPLE,
         pickle.REDUCE,
-    ),  # fmt: skip
+    ),
     "INST": b"(S'touch ran'\nios\nsystem\n.",
     "OBJ": b"(cos\nsystem\nS'touch ran'\no.",
     "NEWOBJ": dumped(New(), 2),
@@ -261,7 +262,7 @@ PICKLES = {
         pickle.MARK,
         *(text(f"{i}") + array(FLOAT, pickle.BINGET + b"\x00", (250_000,)) for i in range(1000)),
         pickle.SETITEMS,
-    ),  # fmt: skip
+    ),
     # --- sizes that are claimed ------------------------------------------------------------------
     "bytes of 10^12 zeros": weights(call("builtins", "bytes", number(10**12))),
     "a bytearray of 10^12 zeros": weights(call("builtins", "bytearray", number(10**12))),
@@ -338,11 +339,21 @@ def zipped(*, compression=zipfile.ZIP_STORED, **entries):
 def compressed():
     """A checkpoint in a compressed archive: 1 GB of zeros would be 1 MB."""
     stream = io.BytesIO()
-    with zipfile.ZipFile(io.BytesIO(saved({"model": dict(GOOD)}))) as source:
-        with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as target:
-            for entry in source.namelist():
-                target.writestr(entry, source.read(entry))
+    source = zipfile.ZipFile(io.BytesIO(saved({"model": dict(GOOD)})))
+    with source, zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as target:
+        for entry in source.namelist():
+            target.writestr(entry, source.read(entry))
     return stream.getvalue()
+
+
+def compressed_rows():
+    with warnings.catch_warnings(action="ignore"):  # to torch they are new
+        return torch.eye(3).to_sparse_csr()
+
+
+def quantized():
+    with warnings.catch_warnings(action="ignore"):  # torch will drop them
+        return torch.quantize_per_tensor(torch.zeros(3), 0.1, 0, torch.qint8)
 
 
 TORCH_FILES = {
@@ -384,8 +395,9 @@ TORCH_FILES = {
     "names of another model": saved({"model": {f"net.{k}": v for k, v in GOOD.items()}}),
     "other shapes": saved({"model": {k: torch.zeros(7, 7) for k in GOOD}}),
     "a sparse tensor": saved({"model": {**GOOD, "0.weight": torch.eye(3)[:, :2].to_sparse()}}),
-    "a compressed sparse tensor": saved({"model": {"0.weight": torch.eye(3).to_sparse_csr()}}),
+    "a compressed sparse tensor": saved({"model": {"0.weight": compressed_rows()}}),
     "a complex tensor": saved({"model": {**GOOD, "0.bias": torch.zeros(3, dtype=torch.cfloat)}}),
+    "a quantized tensor": saved({"model": {**GOOD, "0.bias": quantized()}}),
     "a meta tensor": saved({"model": {**GOOD, "0.bias": torch.zeros(3, device="meta")}}),
     "a tensor of 4 TB without content": saved(
         {"model": {**GOOD, "0.bias": torch.zeros(1).expand(10**12)}}
@@ -400,12 +412,6 @@ TORCH_FILES = {
     "versions that are text": saved({"model": in_order(GOOD, _metadata={"": {"version": "x"}})}),
     "versions of nothing": saved({"model": in_order(GOOD, _metadata={"": 3})}),
 }
-
-
-def quantized():
-    with pytest.warns(Warning):  # torch says that it will drop them
-        value = torch.quantize_per_tensor(torch.zeros(3), 0.1, 0, torch.qint8)
-        return saved({"model": {**GOOD, "0.bias": value}})
 
 
 FILES = {
@@ -477,3 +483,277 @@ def test_the_code_would_run_if_pickle_read_it(tmp_path):
             pickle.loads(PICKLES[name])
         assert (tmp_path / MARKER).exists(), name
         (tmp_path / MARKER).unlink()
+
+
+# --- resuming ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_a_good_file_is_read(tmp_path, reader):
+    """Else the tests above would show nothing."""
+    path = tmp_path / "weights.pth"
+    torch.save({"model": GOOD, METADATA_KEY: {"engine": engine_of(reader)}}, path)
+    reader(path)
+
+
+def engine_of(reader):
+    return "torchvision" if reader.__code__.co_names[0] == "tv" else "detectron2"
+
+
+class TorchvisionRun:
+    """What is needed to save and resume a run of the torchvision engine."""
+
+    def __init__(self, folder):
+        self.model = network()
+        self.optimizer = torch.optim.SGD(self.model.parameters(), lr=0.1, momentum=0.9)
+        self.path = folder / checkpoint_name(3)
+
+    def save(self):
+        step(self.model, self.optimizer)
+        metadata = {"engine": "torchvision"}
+        save_checkpoint(self.path, self.model, self.optimizer, Progress(3, seed=7), metadata)
+        return self.path
+
+    def resume(self):
+        tv.resume(self.path, self.model, self.optimizer)
+
+
+class Detectron2Run:
+    """The same for Detectron2's engine."""
+
+    def __init__(self, folder):
+        self.model = network()
+        self.optimizer = torch.optim.SGD(self.model.parameters(), lr=0.1, momentum=0.9)
+        self.trainer = Trainer(self.model, [], self.optimizer)
+        cfg = get_cfg()
+        cfg.SOLVER.MAX_ITER, cfg.SOLVER.STEPS = 9, ()
+        hook = LRScheduler(self.optimizer, build_lr_scheduler(cfg, self.optimizer))
+        self.trainer.register_hooks([hook])
+        self.checkpointer = Checkpointer(
+            self.model, str(folder), metadata={"engine": "detectron2"}, trainer=self.trainer
+        )
+
+    def save(self):
+        step(self.model, self.optimizer)
+        self.checkpointer.save("model_0000002", iteration=2)
+        return Path(self.checkpointer.get_checkpoint_file())
+
+    def resume(self):
+        self.checkpointer.resume_or_load("", resume=True)
+
+
+def step(model, optimizer):
+    model(torch.ones(4, 2)).sum().backward()
+    optimizer.step()
+
+
+def _momentum(content):
+    """The dictionary of the first parameter's buffers."""
+    return content.get("trainer", content)["optimizer"]["state"][0]
+
+
+def _optimizer(content):
+    return content.get("trainer", content)["optimizer"]
+
+
+RUNS = [
+    pytest.param(TorchvisionRun, id="torchvision"),
+    pytest.param("Detectron2Run", id="detectron2", marks=needs_detectron2),
+]
+# Changes to a good checkpoint's content, in place.
+DAMAGED_RUNS = {
+    "no iteration": lambda c: c.pop("iteration"),
+    "an iteration that is text": lambda c: c.update(iteration="3"),
+    "an iteration that is a tensor": lambda c: c.update(iteration=torch.tensor([3, 4])),
+    "an iteration that is True": lambda c: c.update(iteration=True),
+    "iteration 1.5": lambda c: c.update(iteration=1.5),
+    "a negative iteration": lambda c: c.update(iteration=-1),
+    "iteration 10^18": lambda c: c.update(iteration=10**18),
+    "iteration 10^99": lambda c: c.update(iteration=10**99),
+    "no model": lambda c: c.pop("model"),
+    "a model that is a list": lambda c: c.update(model=[1]),
+    "no optimizer": lambda c: c.get("trainer", c).pop("optimizer"),
+    "an optimizer that is a list": lambda c: c.get("trainer", c).update(optimizer=[1]),
+    "an optimizer that is None": lambda c: c.get("trainer", c).update(optimizer=None),
+    "an optimizer without state": lambda c: _optimizer(c).pop("state"),
+    "an optimizer without groups": lambda c: _optimizer(c).pop("param_groups"),
+    "an optimizer whose groups are a number": lambda c: _optimizer(c).update(param_groups=3),
+    "an optimizer with an empty group": lambda c: _optimizer(c).update(param_groups=[{}]),
+    "an optimizer whose state is a list": lambda c: _optimizer(c).update(state=[1]),
+    "buffers of no parameter": lambda c: _optimizer(c)["state"].update({99: {}}),
+    "buffers by name": lambda c: _optimizer(c)["state"].update({"x": {}}),
+    "buffers that are a tensor": lambda c: _optimizer(c)["state"].update({0: torch.zeros(3)}),
+    "momentum of another shape": lambda c: _momentum(c).update(momentum_buffer=torch.zeros(7)),
+    "momentum that is text": lambda c: _momentum(c).update(momentum_buffer="x"),
+    "sparse momentum": lambda c: _momentum(c).update(momentum_buffer=torch.eye(3).to_sparse()),
+    "the state of Adam": lambda c: _momentum(c).update(exp_avg=torch.zeros(3, 2)),
+    "a function in the optimizer": lambda c: _optimizer(c).update(other=os.system),
+}
+DAMAGED_TORCHVISION = {
+    "no seed": lambda c: c.pop("seed"),
+    "a seed that is text": lambda c: c.update(seed="7"),
+    "a seed of 100 bits": lambda c: c.update(seed=1 << 100),
+    "no random numbers": lambda c: c.pop("rng"),
+    "random numbers of another length": lambda c: c.update(rng=torch.zeros(9, dtype=torch.uint8)),
+    "random numbers of another type": lambda c: c.update(rng=torch.zeros(5056)),
+    "random numbers that are text": lambda c: c.update(rng="x"),
+    "random numbers that are garbage": lambda c: c.update(rng=torch.zeros_like(c["rng"]) + 255),
+}
+DAMAGED_DETECTRON2 = {
+    "no training state": lambda c: c.pop("trainer"),
+    "a training state that is a list": lambda c: c.update(trainer=[1]),
+    "a training state that is empty": lambda c: c.update(trainer={}),
+    "no loss scale": lambda c: c["trainer"].pop("scaler"),
+    "hooks that are a list": lambda c: c["trainer"].update(hooks=[1]),
+    "a schedule that is a list": lambda c: c["trainer"]["hooks"].update(LRScheduler=[1]),
+    "a schedule without its place": lambda c: c["trainer"]["hooks"].update(LRScheduler={"x": 1}),
+    "a schedule at text": lambda c: c["trainer"]["hooks"].update(LRScheduler={"last_epoch": "x"}),
+    "the trainer at text": lambda c: c["trainer"].update(iteration="x"),
+}
+RESUMING = [
+    *((name, change, run) for name, change in DAMAGED_RUNS.items() for run in RUNS),
+    *((name, change, RUNS[0]) for name, change in DAMAGED_TORCHVISION.items()),
+    *((name, change, RUNS[1]) for name, change in DAMAGED_DETECTRON2.items()),
+]
+
+
+@pytest.mark.parametrize(
+    ("change", "run"),
+    [
+        pytest.param(change, *run.values, marks=run.marks, id=f"{run.id}: {name}")
+        for name, change, run in RESUMING
+    ],
+)
+def test_damaged_training_states(tmp_path, change, run):
+    made = (TorchvisionRun if run is TorchvisionRun else Detectron2Run)(tmp_path)
+    path = made.save()
+    made.resume()
+    content = torch.load(path, weights_only=True)
+    change(content)
+    torch.save(content, path)
+    with pytest.raises(UserError) as refusal:
+        made.resume()
+    assert len(str(refusal.value)) < 1000
+
+
+def test_momentum_is_a_copy_of_the_file(tmp_path):
+    """Else a run whose own next checkpoint replaces the file would read what is no more there."""
+    run = TorchvisionRun(tmp_path)
+    path = run.save()
+    run.resume()
+    before = [value["momentum_buffer"].clone() for value in run.optimizer.state.values()]
+    with path.open("r+b") as file:
+        file.write(bytes(path.stat().st_size))
+    after = [value["momentum_buffer"] for value in run.optimizer.state.values()]
+    assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+
+
+# --- what may be read ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+@pytest.mark.parametrize("module", ["numpy", "numpy.core", "numpy._core"])
+def test_pickles_of_arrays_are_read_to_the_bit(tmp_path, protocol, module):
+    arrays = {
+        "float": np.linspace(0, 1, 6, dtype="f4").reshape(2, 3),
+        "double in columns": np.asfortranarray(np.linspace(0, 1, 6).reshape(2, 3)),
+        "half": np.ones((2, 2, 2), "f2"),
+        "bytes": np.arange(256, dtype="u1"),
+        "number": np.array(3),
+        "nothing": np.zeros((0, 4), "i2"),
+        "every other": np.arange(10, dtype="i4")[::2],
+    }
+    arrays["the same"] = arrays["float"]
+    rest = {
+        "__author__": "nobody", "matching_heuristics": True, "set": {1, 2}, "bytes": b"a\xff",
+        "no bytes": b"", "ordered": collections.OrderedDict(a=1), "float": np.float32(1.5),
+        "int": np.int64(-7), "tuple": (1, (2.5, None)), "large": 2**40,
+    }  # fmt: skip
+    content = pickle.dumps({"model": arrays, **rest}, protocol=protocol)
+    if module != "numpy" and protocol < 4:  # where names are stored as lines
+        content = content.replace(b"cnumpy._core.", f"c{module}.".encode())
+        content = content.replace(b"cnumpy.core.", f"c{module}.".encode())
+    path = tmp_path / "weights.pkl"
+    path.write_bytes(content)
+    read = load_checkpoint(path)
+    for name, array_ in arrays.items():
+        value = read["model"][name].numpy()
+        assert value.dtype == array_.dtype
+        assert np.array_equal(value, array_)
+    assert read["model"]["the same"] is read["model"]["float"]
+    assert {k: v for k, v in read.items() if k != "model"} == rest
+
+
+def python2_pickle(arrays):
+    """What Python 2 wrote for a dictionary of arrays; text and bytes are 8-bit strings in it."""
+
+    def short(value):
+        return pickle.SHORT_BINSTRING + bytes([len(value)]) + value
+
+    def one(value):
+        kind = value.dtype.str[1:].encode()
+        dtype = (
+            b"cnumpy\ndtype\n" + short(kind) + b"K\x00K\x01\x87R"
+            b"(K\x03" + short(b"<") + b"NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
+        )
+        shape = b"(" + b"".join(b"K" + bytes([n]) for n in value.shape) + b"t"
+        raw = pickle.BINSTRING + struct.pack("<i", value.nbytes) + value.tobytes()
+        begun = b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85U\x01b\x87R"
+        return begun + b"(K\x01" + shape + dtype + b"\x89" + raw + b"tb"
+
+    items = b"".join(short(name.encode()) + one(value) for name, value in arrays.items())
+    return b"\x80\x02}(" + items + b"u."
+
+
+def test_pickles_of_python_2_are_read_as_pickle_reads_them(tmp_path):
+    arrays = {"conv1_w": np.linspace(-1, 1, 6, dtype="f4").reshape(2, 3), "b": np.arange(5)}
+    content = python2_pickle(arrays)
+    expected = pickle.loads(content, encoding="latin1")
+    assert all(np.array_equal(expected[name], arrays[name]) for name in arrays)
+    (tmp_path / "weights.pkl").write_bytes(content)
+    read = load_checkpoint(tmp_path / "weights.pkl")
+    assert list(read) == list(expected)
+    assert all(np.array_equal(read[name].numpy(), expected[name]) for name in expected)
+
+
+def test_more_values_than_any_checkpoint_has(tmp_path, monkeypatch):
+    path = tmp_path / "weights.pkl"
+    path.write_bytes(b"\x80\x04" + b"N" * 2000 + b"}.")
+    assert load_checkpoint(path) == {}
+    monkeypatch.setattr(checkpoint, "MAX_OPCODES", 1000)
+    with pytest.raises(UserError, match="more than 1000 instructions"):
+        load_checkpoint(path)
+    torch.save({"model": list(range(1000))}, path)
+    with pytest.raises(UserError, match="more than 1000 instructions"):
+        load_checkpoint(path)
+
+
+def test_versions_of_modules_are_kept(tmp_path):
+    """They decide whether weights without some buffers are old or damaged."""
+    path = tmp_path / "weights.pth"
+    torch.save({"model": GOOD}, path)
+    state = model_state(load_checkpoint(path)["model"], path)
+    assert state._metadata == {"": {"version": 1}, "0": {"version": 1}, "1": {"version": 2}}
+
+
+def test_a_model_is_stopped_while_it_grows(tmp_path):
+    path = tmp_path / "weights.pth"
+    path.write_bytes(bytes(1000))
+    made = 0
+
+    def build(sizes):
+        nonlocal made
+        with model_of_file(path):
+            for inputs, outputs in sizes:
+                nn.Linear(inputs, outputs)
+                made += 1
+
+    with pytest.raises(UserError, match=r"larger model than a file of 1000 bytes"):
+        build([(10_000, 10_000)])
+    assert made == 0
+    with pytest.raises(UserError, match="larger model"):
+        build([(1, 1)] * 10**6)
+    assert 100 < made < 10_000
+    with pytest.raises(UserError, match=r"no model that can be built. \[TypeError: "):
+        build([("x", 1)])
+    nn.Linear(10, 10_000_000)  # not counted after the block
