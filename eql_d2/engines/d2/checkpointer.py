@@ -112,8 +112,8 @@ class Checkpointer(DetectionCheckpointer):
         )
         if engine != "detectron2":
             raise UserError(
-                f"these weights were trained by the {engine} engine; go on with that engine "
-                f"(--engine {engine}), or give weights of Detectron2"
+                f"{self._source}: these weights were trained by the {engine} engine; go on with "
+                f"that engine (--engine {engine}), or give weights of Detectron2"
             )
         count = len(checkpoint["model"])
         try:
@@ -121,22 +121,27 @@ class Checkpointer(DetectionCheckpointer):
         # What Detectron2's conversion of names raises on names that it does not know.
         except (AssertionError, LookupError, ValueError, RuntimeError) as error:
             raise UserError(
-                f"the names of these {count} weights cannot be matched with the model's: "
+                f"{self._source}: the names of {count} weights cannot be matched with the model's: "
                 f"[{type(error).__name__}: {error}]"
             ) from error
         own = {name for name in self.model.state_dict() if not name.endswith(UNREAD)}
         if own <= set(incompatible.missing_keys):
             raise UserError(
-                f"none of these {count} weights fits the model by name and shape; give weights of "
-                'Detectron2 or of its model zoo, or MODEL.WEIGHTS "" to train from scratch'
+                f"{self._source}: none of {count} weights fits the model by name and shape; give "
+                'weights of Detectron2 or its model zoo, or MODEL.WEIGHTS "" to train from scratch'
             )
         return incompatible
+
+    @property
+    def _source(self) -> str:
+        """What is being loaded, for messages."""
+        return self._parsed_url_during_load.geturl()
 
     def _log_incompatible_keys(self, incompatible: Any) -> None:
         if self._strict:
             problems = _problems(incompatible)
             if problems:
-                raise UserError("; ".join(problems))
+                raise UserError(f"{self._source}: {'; '.join(problems)}")
         super()._log_incompatible_keys(incompatible)
 
 
