@@ -475,8 +475,8 @@ class _ArrayUnpickler(_PythonUnpickler):
     """Reads pickles of NumPy arrays, scalars, strings, numbers and containers, and nothing else.
 
     Nothing is ever imported: the few names that such pickles hold stand for methods of this class,
-    which check what they are given, and make torch's tensors. What they copy is, all together, no
-    more than the file has.
+    which check what they are given, and make torch's tensors. They copy each byte of the file twice
+    at most.
     """
 
     dispatch: ClassVar[dict[int, Callable[[Any], None]]] = dict(_PythonUnpickler.dispatch)
@@ -485,7 +485,7 @@ class _ArrayUnpickler(_PythonUnpickler):
         """Begin to read a mapped file, which never reads more than there is."""
         super().__init__(view, encoding="latin1")  # as Detectron2 reads what Python 2 wrote
         self._view = view
-        self._left = len(view)
+        self._left = 2 * len(view)  # protocols 0 to 2 hold arrays as text: text, bytes, array
         self._functions: dict[str, Callable[..., Any]] = {
             "_codecs.encode": self._encode,
             "builtins.bytes": self._empty_bytes,
