@@ -17,10 +17,17 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from fvcore.common.config import CfgNode
+from fvcore.common.config import BASE_KEY, CfgNode
 
 from eql_d2.config_values import fit_value
 from eql_d2.errors import ConfigError
+
+# More than any configuration has, and more problems than anybody reads.
+MAX_TEXT = 200_000
+MAX_VALUES = 20_000
+MAX_DEPTH = 20
+MAX_PROBLEMS = 20
+MAX_PROBLEM = 400
 
 
 @dataclass(frozen=True)
@@ -142,17 +149,56 @@ def load_config(
         ConfigError: naming every unknown key (with the nearest known one), every value of a wrong
             type, a missing file, invalid YAML, or a flag among the overrides.
     """
+    return _merged(defaults, _read_yaml(config_file), str(config_file), overrides)
+
+
+def config_from_text(text: str, source: str, defaults: CfgNode | None = None) -> CfgNode:
+    """Read the configuration that a checkpoint holds, a stranger's text, as a YAML file is read.
+
+    Args:
+        text: what ``cfg.dump()`` returned.
+        source: where it stands, for messages.
+        defaults: as for :func:`load_config`.
+
+    Returns:
+        The merged tree, not frozen.
+
+    Raises:
+        ConfigError: as :func:`load_config`; also where it names other files with ``_BASE_``, or is
+            longer than any configuration.
+    """
+    if len(text) > MAX_TEXT:
+        raise ConfigError(f"{source} has {len(text)} characters; expected at most {MAX_TEXT}")
+    try:
+        tree = yaml.load(text, Loader=_PlainLoader)
+    # PyYAML raises anything at all on tags that do not fit what they stand before.
+    except Exception as error:
+        raise ConfigError(f"{source} cannot be read as YAML: {_shortened(str(error))}") from error
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{source} must hold a mapping of keys, got a {type(tree).__name__}")
+    if BASE_KEY in tree:
+        raise ConfigError(f"{source} names another file with {BASE_KEY}; it must be complete")
+    return _merged(defaults, tree, source)
+
+
+def _merged(
+    defaults: CfgNode | None, tree: Mapping[str, Any], source: str, overrides: Sequence[str] = ()
+) -> CfgNode:
+    """Return the defaults with what a file and a command line set, both checked."""
     cfg = detectron2_defaults() if defaults is None else defaults.clone()
     add_eql_config(cfg)
-    source = str(config_file)
-    entries = [(k, v, source) for k, v in _leaves(_read_yaml(config_file), cfg)]
+    _check_extent(tree, source)
+    entries = [(k, v, source) for k, v in leaves(tree, cfg)]
     entries += [(k, v, "command line") for k, v in parse_overrides(overrides)]
     problems = []
-    known = [name for name, _ in _leaves(cfg, None)]
+    known = [name for name, _ in leaves(cfg)]
     for name, value, origin in entries:
         problem = _merge_value(cfg, name, value, known)
         if problem:
-            problems.append(f"{origin}: {problem}")
+            problems.append(f"{origin}: {_shortened(problem)}")
+        if len(problems) == MAX_PROBLEMS:
+            problems.append(f"{origin}: what follows was not checked")
+            break
     if problems:
         raise ConfigError(problems)
     return cfg
@@ -211,7 +257,7 @@ def find_key(name: str) -> str | None:
     defaults = detectron2_defaults()
     add_eql_config(defaults)
     by_leaf: dict[str, list[str]] = {}
-    for key, _ in _leaves(defaults, None):
+    for key, _ in leaves(defaults, None):
         by_leaf.setdefault(key.rsplit(".", 1)[-1], []).append(key)
     close = difflib.get_close_matches(word.replace("-", "_").upper(), by_leaf, n=1, cutoff=0.85)
     if not close:
@@ -234,8 +280,8 @@ def changed_keys(cfg: CfgNode, defaults: CfgNode | None = None) -> dict[str, Any
     if defaults is None:
         defaults = detectron2_defaults()
         add_eql_config(defaults)
-    base = dict(_leaves(defaults, None))
-    return {k: v for k, v in _leaves(cfg, None) if k not in base or _plain(base[k]) != _plain(v)}
+    base = dict(leaves(defaults))
+    return {k: v for k, v in leaves(cfg) if k not in base or _plain(base[k]) != _plain(v)}
 
 
 def _plain(value: Any) -> Any:
@@ -259,13 +305,49 @@ def _read_yaml(config_file: str | Path) -> dict[str, Any]:
     return tree
 
 
-def _leaves(tree: Mapping[str, Any], like: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+class _PlainLoader(yaml.SafeLoader):
+    """Plain YAML without merge keys, with which a few lines can stand for gigabytes."""
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        """Refuse ``<<``; nothing that ``cfg.dump()`` returns has it."""
+        for key, _ in node.value:
+            if key.tag == "tag:yaml.org,2002:merge":
+                raise yaml.constructor.ConstructorError(
+                    None, None, "merge keys (<<) are not read here", key.start_mark
+                )
+
+
+def _check_extent(tree: Mapping[str, Any], source: str) -> None:
+    """Refuse a tree that no walk ends in: anchors let a few lines repeat themselves without end."""
+    waiting: list[tuple[Any, int]] = [(tree, 0)]
+    seen = 0
+    while waiting:
+        value, depth = waiting.pop()
+        seen += 1
+        if seen > MAX_VALUES or depth > MAX_DEPTH:
+            raise ConfigError(
+                f"{source} has more than {MAX_VALUES} values, or is nested more than {MAX_DEPTH} "
+                "deep; no configuration is"
+            )
+        if isinstance(value, Mapping):
+            waiting += [(item, depth + 1) for item in value.values()]
+        elif isinstance(value, (list, tuple, set)):
+            waiting += [(item, depth + 1) for item in value]
+
+
+def _shortened(problem: str) -> str:
+    return problem if len(problem) <= MAX_PROBLEM else f"{problem[:MAX_PROBLEM]} ..."
+
+
+def leaves(
+    tree: Mapping[str, Any], like: Any = None, prefix: str = ""
+) -> Iterator[tuple[str, Any]]:
     """Yield ``(dotted name, value)``; where ``like`` has a non-mapping, a mapping is a value."""
     for key, value in tree.items():
         below = like.get(key) if isinstance(like, Mapping) else None
         is_value = isinstance(like, Mapping) and key in like and not isinstance(below, Mapping)
         if isinstance(value, Mapping) and value and not is_value:
-            yield from _leaves(value, below, f"{prefix}{key}.")
+            yield from leaves(value, below, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
 

@@ -10,6 +10,8 @@ from pathlib import Path
 import torch
 from fvcore.common.config import CfgNode
 
+from eql_d2.config import leaves
+from eql_d2.config_values import items
 from eql_d2.errors import UserError
 from eql_d2.files import check_output_folder
 from eql_d2.losses import LOSSES, THRESHOLD_PARAMETERS
@@ -17,6 +19,23 @@ from eql_d2.losses import LOSSES, THRESHOLD_PARAMETERS
 # Losses that mean something only with a tail; the others ignore lambda.
 TAIL_LOSSES = ("EQL", "SEQL")
 CHECKPOINT = "checkpoint"  # what a user calls the one that is evaluated or resumed
+
+# The numbers in a configuration that a model of a file is built and run with: least and most by
+# prefix of the key; the longest prefix counts. What is as large as the weights is not bounded here
+# but by them (eql_d2.checkpoint.model_of_file).
+PREDICTION_RANGES: Mapping[str, tuple[float, float]] = {
+    "MODEL.": (-100_000, 100_000),
+    "MODEL.ROI_HEADS.NUM_CLASSES": (1, 100_000),
+    "MODEL.RPN.PRE_NMS_TOPK_TEST": (1, 100_000),
+    "MODEL.RPN.POST_NMS_TOPK_TEST": (1, 10_000),
+    "MODEL.ROI_BOX_HEAD.POOLER_RESOLUTION": (1, 128),
+    "MODEL.ROI_BOX_HEAD.POOLER_SAMPLING_RATIO": (0, 32),
+    "MODEL.ROI_MASK_HEAD.POOLER_RESOLUTION": (1, 128),
+    "MODEL.ROI_MASK_HEAD.POOLER_SAMPLING_RATIO": (0, 32),
+    "INPUT.MIN_SIZE_TEST": (0, 10_000),
+    "INPUT.MAX_SIZE_TEST": (1, 10_000),
+    "TEST.DETECTIONS_PER_IMAGE": (-1, 100_000),
+}
 
 
 def config_problems(cfg: CfgNode) -> list[str]:
@@ -64,6 +83,25 @@ def config_warnings(cfg: CfgNode, learning_rate: Callable[[int], float]) -> list
             "below SOLVER.MAX_ITER, or to [] for a constant rate"
         )
     return warnings
+
+
+def prediction_problems(cfg: CfgNode) -> list[str]:
+    """Return which numbers of a stranger's configuration no model is built or run with.
+
+    Args:
+        cfg: the tree that a checkpoint holds.
+    """
+    problems = []
+    for name, value in leaves(cfg):
+        prefix = max((p for p in PREDICTION_RANGES if name.startswith(p)), key=len, default=None)
+        if prefix is None:
+            continue
+        low, high = PREDICTION_RANGES[prefix]
+        numbers = [n for n in items([value]) if isinstance(n, (int, float))]
+        bad = [n for n in numbers if not low <= n <= high]  # NaN is in no range
+        if bad:
+            problems.append(f"{name} must lie in [{low}, {high}], got {bad[0]}")
+    return problems
 
 
 def mask_problems(cfg: CfgNode, has_masks: Mapping[str, bool]) -> list[str]:

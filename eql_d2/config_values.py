@@ -30,7 +30,7 @@ def fit_value(value: Any, default: Any) -> Any:
         value = _fit_list(value, default)
     elif default is not None and type(value) not in _fitting_types(default):
         raise TypeError(f"must be {_describe(default)}, got {value!r}")
-    if not all(_is_finite(item) for item in _items([value]) if isinstance(item, (int, float))):
+    if not all(_is_finite(item) for item in items([value]) if isinstance(item, (int, float))):
         raise TypeError(f"must be finite, got {_shown(value)}")
     return float(value) if isinstance(default, float) else value
 
@@ -38,20 +38,20 @@ def fit_value(value: Any, default: Any) -> Any:
 def _fit_list(value: Any, default: list[Any] | tuple[Any, ...]) -> list[Any] | tuple[Any, ...]:
     if not isinstance(value, (list, tuple)):
         raise TypeError(f"must be {_describe(default)}, got {value!r}")
-    samples = list(_items(default))
+    samples = list(items(default))
     for held, kinds in HELD.items():
         if samples and all(type(item) in kinds for item in samples):
-            bad = [item for item in _items(value) if type(item) not in kinds]
+            bad = [item for item in items(value) if type(item) not in kinds]
             if bad:
                 raise TypeError(f"must hold {held}, as in {_written(default)}; got {bad[0]!r}")
     return type(default)(value)
 
 
-def _items(value: Any) -> Iterator[Any]:
+def items(value: Any) -> Iterator[Any]:
     """What a list holds, at any depth."""
     for item in value:
         if isinstance(item, (list, tuple)):
-            yield from _items(item)
+            yield from items(item)
         else:
             yield item
 
@@ -75,8 +75,8 @@ def _shown(value: Any) -> str:
 def _literal(text: str) -> Any:
     try:
         return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return text
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        return text  # such as {[]: 1}, or what is nested too deep
 
 
 def _describe(default: Any) -> str:

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from fvcore.common.config import CfgNode
@@ -20,17 +22,23 @@ from eql_d2.categories import (
     read_statistics,
     write_statistics,
 )
-from eql_d2.checkpoint import METADATA_KEY, load_checkpoint, read_checkpoint_metadata
-from eql_d2.config import KEYS, get_value
+from eql_d2.checkpoint import (
+    METADATA_KEY,
+    load_checkpoint,
+    read_checkpoint_metadata,
+    resolve_checkpoint,
+)
+from eql_d2.config import KEYS, config_from_text, get_value
 from eql_d2.config_checks import (
     CHECKPOINT,
     category_difference,
     config_problems,
     fit_problems,
     mask_problems,
+    prediction_problems,
 )
 from eql_d2.data import DetectionData, generate_longtail_shapes, load_detection_data
-from eql_d2.errors import ConfigError, DataError
+from eql_d2.errors import ConfigError, DataError, UserError
 from eql_d2.evaluation import evaluate
 from eql_d2.losses import ClassificationLoss, build_loss
 
@@ -131,8 +139,7 @@ def checkpoint_categories(path: Path) -> dict[int, str] | None:
     """
     if path.suffix in (".pkl", ".pyth") or METADATA_KEY not in load_checkpoint(path):
         return None
-    metadata = read_checkpoint_metadata(path)
-    return _categories(CategoryStatistics.from_dict(metadata["statistics"]))
+    return _categories(stored_statistics(read_checkpoint_metadata(path), path))
 
 
 def warn_of_other_categories(weights: Path, experiment: Experiment) -> None:
@@ -154,6 +161,77 @@ def warn_of_other_categories(weights: Path, experiment: Experiment) -> None:
             f"{difference}. There are {len(now)} of both, so the classifier and the masks of the "
             "former categories, in ascending order of ids, are where those of the latter begin"
         )
+
+
+@dataclass(frozen=True)
+class StoredModel:
+    """What a checkpoint says about the model whose weights it holds, checked as from a stranger.
+
+    Attributes:
+        file: the checkpoint.
+        cfg: its configuration, in which nothing names a file any more.
+        statistics: its categories.
+    """
+
+    file: Path
+    cfg: CfgNode
+    statistics: CategoryStatistics
+
+
+def read_stored_model(
+    checkpoint: str | Path, engine: str, defaults: CfgNode | None = None
+) -> StoredModel:
+    """Read what a checkpoint says about its model; the weights stay on disk.
+
+    Args:
+        checkpoint: a file that an engine of this package wrote, or an ``OUTPUT_DIR``.
+        engine: the engine that is to use it.
+        defaults: as for :func:`eql_d2.config.load_config`.
+
+    Raises:
+        UserError: no such file, none of ours, or one of another engine.
+        ConfigError: naming every key of its configuration that is unknown, of a wrong type, or out
+            of the range that a model can be built with.
+        DataError: its categories contradict each other.
+    """
+    file = resolve_checkpoint(checkpoint)
+    metadata = read_checkpoint_metadata(file)
+    if metadata["engine"] != engine:
+        raise UserError(
+            f"{file} was written by the {metadata['engine']} engine; use that engine to load it"
+        )
+    source = f"the configuration in {file}"
+    cfg = config_from_text(metadata["config"], source, defaults)
+    statistics = stored_statistics(metadata, file)
+    problems = [f"{source}: {problem}" for problem in prediction_problems(cfg)]
+    num_classes = cfg.MODEL.ROI_HEADS.NUM_CLASSES
+    if not problems and num_classes != len(statistics):
+        problems.append(
+            f"{source}: MODEL.ROI_HEADS.NUM_CLASSES is {num_classes}, but the file describes "
+            f"{len(statistics)} categories"
+        )
+    if problems:
+        raise ConfigError(problems)
+    cfg.MODEL.WEIGHTS = cfg.OUTPUT_DIR = ""
+    for key in ("TRAIN_JSON", "TRAIN_IMAGES", "TEST_JSON", "TEST_IMAGES", "GENERATE"):
+        cfg.DATA[key] = ""
+    return StoredModel(file, cfg, statistics)
+
+
+def stored_statistics(metadata: Mapping[str, Any], file: Path) -> CategoryStatistics:
+    """Return the categories that a checkpoint describes.
+
+    Args:
+        metadata: :func:`eql_d2.checkpoint.read_checkpoint_metadata` of it.
+        file: for messages.
+
+    Raises:
+        DataError: they contradict each other.
+    """
+    try:
+        return CategoryStatistics.from_dict(metadata["statistics"])
+    except DataError as error:
+        raise DataError(f"the categories in {file}: {error}") from error
 
 
 def data_paths(cfg: CfgNode, *, training: bool) -> DataPaths:

@@ -1,5 +1,6 @@
 """Checkpoint metadata: what is stored comes back, and every kind of wrong file is named."""
 
+import copy
 import importlib
 import math
 import pickle
@@ -16,6 +17,7 @@ from eql_d2.checkpoint import (
     check_finite,
     checkpoint_metadata,
     load_checkpoint,
+    load_optimizer,
     read_checkpoint_metadata,
     resolve_checkpoint,
 )
@@ -245,3 +247,15 @@ def test_what_is_not_saved_leaves_the_last_checkpoint_to_resume_from(tmp_path):
     (tmp_path / "last_checkpoint").write_text("model_0000009.pth")
     with pytest.raises(UserError, match=r"not saved.*: 1 of 1 .*\(model_0000009\.pth, which stays"):
         check_finite(content, file, saving=True)
+
+
+def test_momentum_that_is_not_finite_is_not_taken_up(tmp_path):
+    weight = torch.nn.Parameter(torch.zeros(2))
+    optimizer = torch.optim.SGD([weight], lr=0.1, momentum=0.9)
+    weight.grad = torch.ones(2)
+    optimizer.step()
+    state = copy.deepcopy(optimizer.state_dict())
+    state["state"][0]["momentum_buffer"] = torch.tensor([1.0, math.nan])
+    with pytest.raises(UserError, match=r"x\.pth .*optimizer\.state\.0\.momentum_buffer, 1 of 2"):
+        load_optimizer(optimizer, state, "x.pth")
+    assert optimizer.state[weight]["momentum_buffer"].tolist() == [1, 1]

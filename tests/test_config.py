@@ -11,6 +11,7 @@ from eql_d2.config import (
     OTHER_NAMES,
     add_eql_config,
     changed_keys,
+    config_from_text,
     detectron2_defaults,
     find_key,
     get_value,
@@ -234,3 +235,44 @@ def test_no_default_needs_to_be_infinite():
     text = detectron2_defaults().dump()
     assert ".inf" not in text
     assert ".nan" not in text
+
+
+def test_the_configuration_of_a_checkpoint_comes_back(tmp_path):
+    (tmp_path / "a.yaml").write_text("SOLVER: {STEPS: [1, 2], BASE_LR: 1e-3}\nSEED: 7\n")
+    cfg = load_config(tmp_path / "a.yaml")
+    assert config_from_text(cfg.dump(), "the checkpoint") == cfg
+
+
+def test_a_value_that_is_used_twice_comes_back(tmp_path):
+    """YAML writes it once, with an anchor."""
+    sizes = "&a [8.0, 16.0]"
+    (tmp_path / "a.yaml").write_text(f"MODEL: {{ANCHOR_GENERATOR: {{SIZES: [{sizes}, *a]}}}}\n")
+    cfg = load_config(tmp_path / "a.yaml")
+    assert "*id" in cfg.dump()
+    assert config_from_text(cfg.dump(), "the checkpoint") == cfg
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("- 1", "S must hold a mapping of keys, got a list"),
+        ("_BASE_: /etc/passwd", "S names another file with _BASE_"),
+        ("A: !!python/name:os.system", "S cannot be read as YAML"),
+        ("A: &a {x: 1}\nB: {<<: *a}", "merge keys"),
+        ("SOLVER: {MAX_ITR: 3}", r"S: unknown key SOLVER.MAX_ITR; did you mean SOLVER.MAX_ITER\?"),
+        ("SOLVER: {MAX_ITER: many}", "S: SOLVER.MAX_ITER must be a whole number"),
+        ("A: " + "[" * 30 + "]" * 30, "nested more than 20 deep"),
+        ("#" * 200_001, "200001 characters"),
+        ("\n".join(f"K{i}: 1" for i in range(99)), "what follows was not checked"),
+    ],
+)
+def test_the_configuration_of_a_checkpoint_is_checked(text, problem):
+    with pytest.raises(ConfigError, match=problem):
+        config_from_text(text, "S")
+
+
+def test_anchors_in_a_file_that_repeat_without_end(tmp_path):
+    lines = [f"a{i}: &a{i} {{x: *a{i - 1}, y: *a{i - 1}}}" for i in range(1, 60)]
+    (tmp_path / "a.yaml").write_text("a0: &a0 {x: 1}\n" + "\n".join(lines))
+    with pytest.raises(ConfigError, match=r"a\.yaml has more than 20000 values"):
+        load_config(tmp_path / "a.yaml")

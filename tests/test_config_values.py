@@ -65,6 +65,14 @@ def test_values_that_do_not_fit(value, default, message):
         fit_value(value, default)
 
 
+@pytest.mark.parametrize(
+    "text", ["{[]: 1}", "[" * 9999, "-" * 99_999 + "1"], ids=["unhashable", "deep", "long"]
+)
+def test_text_that_is_no_literal(text):
+    with pytest.raises(TypeError, match="must be a whole number"):
+        fit_value(text, 600)
+
+
 def test_what_a_message_asks_for_is_accepted(tmp_path):
     path = tmp_path / "a.yaml"
     path.write_text("MODEL: {EQL: {LOSS: {TAIL_RATIO: 0.05}}}\n")

@@ -13,10 +13,10 @@ import importlib
 from collections.abc import Sequence
 from types import ModuleType
 
-from eql_d2.categories import CategoryStatistics
 from eql_d2.checkpoint import read_checkpoint_metadata, resolve_checkpoint
 from eql_d2.command_line import DETECTRON2_INSTALL, detectron2_problem, run_tool
 from eql_d2.errors import MissingPackageError, UserError
+from eql_d2.experiment import stored_statistics
 from eql_d2.plotting import list_images, predict_images
 
 ENGINE_MODULES = {"torchvision": "eql_d2.engines.tv", "detectron2": "eql_d2.engines.d2"}
@@ -61,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     root, images = list_images(args.input, args.output)
     checkpoint = resolve_checkpoint(args.weights)
     metadata = read_checkpoint_metadata(checkpoint)
-    statistics = CategoryStatistics.from_dict(metadata["statistics"])
+    statistics = stored_statistics(metadata, checkpoint)
     predictor = load_engine(metadata["engine"]).load_predictor(
         checkpoint, device=args.device, score_threshold=args.score_threshold
     )

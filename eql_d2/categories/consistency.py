@@ -24,8 +24,10 @@ def check_counts(
     counts of images and of instances, and groups, and how many images are annotated at all.
 
     Raises:
-        DataError: there is no category, the columns differ in length, an id stands twice, a group
-            has an unknown letter, or a category has more images than instances or than the set.
+        DataError: there is no category, the columns differ in length, a name is no text, an id
+            stands twice, a number has more than 64 bits, a group has an unknown letter, or a
+            category has more images than instances or than the set.
+        TypeError: an id or a count is no whole number.
     """
     lengths = {len(c) for c in (names, category_ids, image_count, instance_count, groups)}
     if lengths == {0}:
@@ -36,6 +38,13 @@ def check_counts(
             f"{len(category_ids)} ids, {len(image_count)} image counts, {len(instance_count)} "
             f"instance counts and {len(groups)} groups"
         )
+    for name in names:
+        if not isinstance(name, str):
+            raise DataError(f"a category's name must be text, got {name!r:.80}")
+    for number in (*category_ids, *image_count, *instance_count, num_images):
+        bits = whole_number(number).bit_length()
+        if bits > 63:
+            raise DataError(f"ids and counts must be numbers of 64 bits, got one of {bits + 1}")
     if len(set(category_ids)) < len(category_ids):
         raise DataError("category ids must differ from each other")
     for letter in set(groups) - set(GROUP_NAMES):

@@ -142,7 +142,7 @@ class CategoryStatistics:
                 groups=[row["frequency"] for row in rows],
                 grouping=None if grouping is None else Grouping(**grouping),
             )
-        except (KeyError, TypeError, OverflowError) as error:
+        except (LookupError, TypeError, OverflowError) as error:
             raise DataError(
                 f"these are no category statistics: {type(error).__name__} {error}. Expected are "
                 f"'num_images' and 'categories' with {', '.join(_COLUMNS)}"

@@ -170,12 +170,8 @@ def _weights(cfg: Any, options: TrainOptions) -> str:
         return weights
     if not weights or urlparse(weights).scheme:
         return weights
-    path = Path(weights)
-    if path.suffix != ".pkl":
-        return str(resolve_checkpoint(path))
-    if not path.is_file():
-        raise ConfigError(f"MODEL.WEIGHTS: {path} does not exist")
-    return weights
+    path, mark, options = weights.partition("?")  # as in ?matching_heuristics=True
+    return f"{resolve_checkpoint(path)}{mark}{options}"
 
 
 def _resumes(cfg: Any, options: TrainOptions) -> bool:

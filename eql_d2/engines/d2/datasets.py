@@ -112,6 +112,7 @@ class PackedDataset(Dataset):
         if not 0 <= index < len(self):
             raise IndexError(index)  # ends iteration, which goes through this method
         start = self._ends[index - 1] if index else 0
+        # Pickles are safe here: this run wrote them, into a private temporary folder of its own.
         return pickle.loads(self._bytes[start : self._ends[index]].tobytes())
 
     def __reduce__(self) -> tuple[type[PackedDataset], tuple[Path]]:

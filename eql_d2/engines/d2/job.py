@@ -53,6 +53,7 @@ class Job:
     def load_experiment(self) -> Experiment:
         """Read the experiment back, without its training data."""
         assert self.experiment is not None, "written when TEST.EVAL_PERIOD asks for evaluations"
+        # A pickle is safe here: this run wrote it, into a private temporary folder of its own.
         return pickle.loads(self.experiment.read_bytes())
 
 

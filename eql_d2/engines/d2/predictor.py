@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-import yaml
 from torch import nn
 
-from eql_d2.categories import CategoryStatistics, write_statistics
-from eql_d2.checkpoint import read_checkpoint_metadata, resolve_checkpoint
-from eql_d2.config import add_eql_config
+from eql_d2.categories import write_statistics
+from eql_d2.checkpoint import model_of_file
 from eql_d2.engines.d2.checkpointer import Checkpointer
+from eql_d2.engines.d2.checks import key_problems
 from eql_d2.engines.d2.compat import build_model, get_cfg
 from eql_d2.engines.d2.evaluator import RawDetections, image_detections
 from eql_d2.engines.d2.mapper import ResizeShortestEdge
-from eql_d2.errors import UserError
+from eql_d2.errors import ConfigError
 from eql_d2.evaluation import ImageDetections
-from eql_d2.experiment import resolve_device
+from eql_d2.experiment import read_stored_model, resolve_device
 
 
 class Predictor:
@@ -71,33 +69,26 @@ def load_predictor(
         max_detections: most detections of an image; the training configuration's where None.
 
     Raises:
-        UserError: no such file, none of ours, or one of the torchvision engine.
+        UserError: no such file, none of ours, one of the torchvision engine, or its weights,
+            configuration and categories do not fit each other.
     """
-    file = resolve_checkpoint(checkpoint)
-    metadata = read_checkpoint_metadata(file)
-    if metadata["engine"] != "detectron2":
-        raise UserError(
-            f"{file} was written by the {metadata['engine']} engine; use that engine to load it"
-        )
-    cfg = config_from_yaml(metadata["config"])
+    stored = read_stored_model(checkpoint, "detectron2", get_cfg())
+    cfg = stored.cfg
+    problems = key_problems(cfg)
+    if problems:
+        raise ConfigError([f"the configuration in {stored.file}: {p}" for p in problems])
     cfg.MODEL.DEVICE = resolve_device(device)
     if score_threshold is not None:
         cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST = score_threshold
     if max_detections is not None:
         cfg.TEST.DETECTIONS_PER_IMAGE = max_detections
-    statistics = CategoryStatistics.from_dict(metadata["statistics"])
-    with tempfile.TemporaryDirectory(prefix="eql_d2_") as directory:
-        cfg.MODEL.EQL.STATISTICS = str(write_statistics(statistics, directory))
+    with (
+        tempfile.TemporaryDirectory(prefix="eql_d2_") as directory,
+        model_of_file(stored.file),
+    ):
+        cfg.MODEL.EQL.STATISTICS = str(write_statistics(stored.statistics, directory))
         model = build_model(cfg)
-    Checkpointer(model, metadata=metadata, strict=True).load(str(file))
+    Checkpointer(model, strict=True).load(str(stored.file))
     size = cfg.INPUT.MIN_SIZE_TEST
     resize = ResizeShortestEdge([size, size], cfg.INPUT.MAX_SIZE_TEST)
     return Predictor(model, image_format=cfg.INPUT.FORMAT, resize=resize)
-
-
-def config_from_yaml(text: str) -> Any:
-    """Return Detectron2's tree for the text of a saved ``config.yaml``."""
-    cfg = get_cfg()
-    add_eql_config(cfg)
-    cfg.merge_from_other_cfg(type(cfg)(yaml.safe_load(text)))
-    return cfg

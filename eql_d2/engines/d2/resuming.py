@@ -9,33 +9,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch.optim import Optimizer
-
+from eql_d2.checkpoint import stored_number
 from eql_d2.engines.d2.compat import hooks
-from eql_d2.errors import UserError
-
-
-def load_optimizer(optimizer: Optimizer, state: dict[str, Any]) -> None:
-    """Take up the buffers of ``state`` and keep the settings of ``optimizer``.
-
-    Args:
-        optimizer: as built from the configuration; changed in place.
-        state: ``state_dict()`` of one with the same groups of parameters.
-
-    Raises:
-        UserError: the groups differ.
-    """
-    settings = [{k: v for k, v in g.items() if k != "params"} for g in optimizer.param_groups]
-    try:
-        optimizer.load_state_dict(state)
-    except ValueError as error:
-        raise UserError(
-            "the checkpoint's optimizer has other groups of parameters; were FREEZE_AT, "
-            "SOLVER.WEIGHT_DECAY* or SOLVER.BIAS_LR_FACTOR changed? Resume with the same ones, or "
-            f"begin anew from it as MODEL.WEIGHTS, without --resume. [{error}]"
-        ) from error
-    for group, values in zip(optimizer.param_groups, settings, strict=True):
-        group.update(values)
 
 
 class LRScheduler(hooks.LRScheduler):
@@ -53,5 +28,11 @@ class LRScheduler(hooks.LRScheduler):
                 group["lr"] = rate
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take up the iteration; base rates are those of the configuration."""
-        self.scheduler.last_epoch = state_dict["last_epoch"]
+        """Take up the iteration; base rates are those of the configuration.
+
+        Raises:
+            UserError: there is none.
+        """
+        self.scheduler.last_epoch = stored_number(
+            state_dict, "last_epoch", "the last checkpoint of OUTPUT_DIR"
+        )

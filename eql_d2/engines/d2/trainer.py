@@ -13,13 +13,14 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
+from eql_d2.checkpoint import load_optimizer, stored_number
 from eql_d2.engines.d2.compat import TrainerBase, comm
 from eql_d2.engines.d2.parallel import Guarded
-from eql_d2.engines.d2.resuming import load_optimizer
 from eql_d2.errors import UserError
 from eql_d2.finite import gradient_problem, gradients_of, largest_norm
 
 Batch = list[dict[str, Any]]
+CHECKPOINT = "the last checkpoint of OUTPUT_DIR"
 
 
 class TrainingDivergedError(UserError):
@@ -95,12 +96,20 @@ class Trainer(TrainerBase):
         """Take up the state of :meth:`state_dict`; the optimizer's settings stay.
 
         Raises:
-            UserError: the optimizer has other groups of parameters.
+            UserError: it is none, or the optimizer has other groups of parameters.
         """
-        super().load_state_dict(state_dict)
-        load_optimizer(self.optimizer, state_dict["optimizer"])
-        if state_dict["scaler"]:  # empty where the run so far used no mixed precision
-            self._scaler.load_state_dict(state_dict["scaler"])
+        stored_number(state_dict, "iteration", CHECKPOINT)
+        try:
+            optimizer, scaler = state_dict["optimizer"], state_dict["scaler"]
+            super().load_state_dict(state_dict)
+            if scaler:  # empty where the run so far used no mixed precision
+                self._scaler.load_state_dict(scaler)
+        except (LookupError, AttributeError, TypeError, RuntimeError) as error:
+            raise UserError(
+                f"{CHECKPOINT} cannot be resumed: its training state is damaged. "
+                f"[{type(error).__name__}: {error}]"
+            ) from error
+        load_optimizer(self.optimizer, optimizer, CHECKPOINT)
 
     def _forward(self, batch: Batch) -> tuple[dict[str, Tensor], str]:
         dtype = torch.float16 if self._device_type == "cuda" else torch.bfloat16

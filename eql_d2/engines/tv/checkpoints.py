@@ -10,14 +10,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from eql_d2.checkpoint import (
     LAST_CHECKPOINT,
+    MAX_SEED,
     METADATA_KEY,
     check_finite,
     load_checkpoint,
+    load_optimizer,
+    model_state,
     resolve_checkpoint,
+    stored_number,
 )
 from eql_d2.engines.tv.settings import Settings
 from eql_d2.errors import ConfigError, UserError
@@ -95,33 +99,32 @@ def resume(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> Pr
             f"{path} cannot be resumed: it lacks {', '.join(sorted(missing))}. To start from its "
             "weights, give it as MODEL.WEIGHTS without --resume"
         )
-    check_finite({"optimizer": content["optimizer"]}, path)
+    progress = Progress(
+        stored_number(content, "iteration", path), stored_number(content, "seed", path, MAX_SEED)
+    )
     load_model_state(model, content["model"], path)
-    wanted = [{k: v for k, v in g.items() if k != "params"} for g in optimizer.param_groups]
-    try:
-        optimizer.load_state_dict(content["optimizer"])
-    except ValueError as error:
-        raise UserError(
-            f"{path}: its optimizer state is for other parameter groups; were SOLVER.WEIGHT_DECAY* "
-            f"or BIAS_LR_FACTOR changed? Resume with the same ones. [{error}]"
-        ) from error
-    for group, values in zip(optimizer.param_groups, wanted, strict=True):
-        group.update(values)
-    torch.set_rng_state(content["rng"])
+    load_optimizer(optimizer, content["optimizer"], path)
     device = next(model.parameters()).device
-    if content["cuda_rng"] and device.type == "cuda":
-        torch.cuda.set_rng_state(content["cuda_rng"][0], device)
-    return Progress(int(content["iteration"]), int(content["seed"]))
+    try:
+        torch.set_rng_state(content["rng"])
+        if device.type == "cuda" and content.get("cuda_rng"):
+            torch.cuda.set_rng_state(content["cuda_rng"][0], device)
+    except (TypeError, AttributeError, LookupError, RuntimeError) as error:
+        raise UserError(
+            f"{path} cannot be resumed: the state of its random numbers is damaged. [{error}]"
+        ) from error
+    return progress
 
 
-def load_model_state(model: nn.Module, state: Mapping[str, Tensor], source: Path) -> None:
+def load_model_state(model: nn.Module, state: Any, source: Path) -> None:
     """Load a full state into the model in place.
 
     Raises:
-        UserError: entries are missing, unknown or of another shape, or hold NaN or infinity; all
-            are counted, some named.
+        UserError: it is none, or entries are missing, unknown or of another shape, or hold NaN or
+            infinity; all are counted, some named.
     """
     own = model.state_dict()
+    state = model_state(state, source)
     problems = [f"lacks {name}" for name in own if name not in state]
     problems += [f"has unknown {name}" for name in state if name not in own]
     problems += [
@@ -134,7 +137,6 @@ def load_model_state(model: nn.Module, state: Mapping[str, Tensor], source: Path
             f"{source} does not fit the model of this configuration ({len(problems)} differences): "
             f"{'; '.join(problems[:4])}. Use the configuration it was trained with"
         )
-    check_finite(state, source)
     model.load_state_dict(state)
 
 
@@ -164,13 +166,13 @@ def load_initial_weights(model: nn.Module, settings: Settings) -> None:
     content = load_checkpoint(path)
     if _load_own(model, content, path):
         return
-    state = {k: v for k, v in content.items() if not k.startswith("fc.")}
-    if "conv1.weight" not in state:
+    if "conv1.weight" not in content:
         raise UserError(
             f"{path} is neither a checkpoint of this engine nor a torchvision ResNet; its first "
             f"entries are {list(content)[:3]}"
         )
     check_resnet_input(settings)
+    state = {k: v for k, v in model_state(content, path).items() if not k.startswith("fc.")}
     body = model.get_submodule("backbone.net.body")
     optional = {k for k in [*body.state_dict(), *state] if k.endswith("num_batches_tracked")}
     state = {k: v for k, v in state.items() if k not in optional}
@@ -201,10 +203,11 @@ def check_resnet_input(settings: Settings) -> None:
 
 def _load_own(model: nn.Module, content: Mapping[str, Any], path: Path) -> bool:
     """Load a checkpoint of this engine; False where ``content`` is none."""
-    if METADATA_KEY not in content or "model" not in content:
+    metadata = content.get(METADATA_KEY)
+    if not isinstance(metadata, dict) or "model" not in content:
         return False
-    if content[METADATA_KEY].get("engine") != "torchvision":
+    if metadata.get("engine") != "torchvision":
         raise UserError(f"{path} was trained with Detectron2; run with --engine detectron2")
     load_model_state(model, content["model"], path)
-    logger.info(f"weights: {path}, after {content['iteration']} iterations")
+    logger.info(f"weights: {path}, after {content.get('iteration')} iterations")
     return True

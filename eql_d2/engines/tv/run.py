@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-import yaml
 from fvcore.common.config import CfgNode
 from torch.utils import deterministic
 
@@ -19,12 +18,11 @@ from eql_d2.categories import CategoryStatistics
 from eql_d2.checkpoint import (
     LAST_CHECKPOINT,
     checkpoint_metadata,
-    load_checkpoint,
-    read_checkpoint_metadata,
+    model_of_file,
     resolve_checkpoint,
 )
 from eql_d2.command_line import TrainOptions
-from eql_d2.config import add_eql_config, detectron2_defaults, load_config
+from eql_d2.config import load_config
 from eql_d2.config_checks import config_warnings
 from eql_d2.engines.tv import checkpoints
 from eql_d2.engines.tv.checking import checked_settings
@@ -36,12 +34,13 @@ from eql_d2.engines.tv.reading import read_settings
 from eql_d2.engines.tv.settings import Settings
 from eql_d2.engines.tv.solver import build_optimizer, rate_factor
 from eql_d2.engines.tv.training import train, training_records
-from eql_d2.errors import DataError, UserError, message_of
+from eql_d2.errors import DataError, message_of
 from eql_d2.experiment import (
     Experiment,
     finish_evaluation,
     loss_from_config,
     prepare_experiment,
+    read_stored_model,
     resolve_device,
     resolved_config,
     warn_of_other_categories,
@@ -101,24 +100,20 @@ def load_predictor(
         function from an ``(H, W, 3)`` uint8 RGB image to its detections.
 
     Raises:
-        UserError: the file is no checkpoint of this engine.
+        UserError: the file is no checkpoint of this engine, or its weights, configuration and
+            categories do not fit each other.
     """
-    metadata = read_checkpoint_metadata(checkpoint)
-    if metadata["engine"] != "torchvision":
-        raise UserError(f"{checkpoint} was trained with {metadata['engine']}, not torchvision")
-    cfg = detectron2_defaults()
-    add_eql_config(cfg)
-    cfg.merge_from_other_cfg(CfgNode(yaml.safe_load(metadata["config"])))
+    stored = read_stored_model(checkpoint, "torchvision")
+    cfg = stored.cfg
     cfg.MODEL.DEVICE = resolve_device(device)
-    cfg.MODEL.WEIGHTS = ""
     if score_threshold is not None:
         cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST = float(score_threshold)
     if max_detections is not None:
         cfg.TEST.DETECTIONS_PER_IMAGE = max_detections
-    settings = read_settings(cfg)
-    model = _build(cfg, settings, CategoryStatistics.from_dict(metadata["statistics"]))
-    path = resolve_checkpoint(checkpoint)
-    checkpoints.load_model_state(model, load_checkpoint(path)["model"], path)
+    with model_of_file(stored.file):
+        settings = read_settings(cfg)
+        model = _build(cfg, settings, stored.statistics)
+    checkpoints.load_weights(model, stored.file)
     return predictor(model, settings.input, torch.device(settings.device))
 
 

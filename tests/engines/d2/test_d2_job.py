@@ -5,12 +5,13 @@ from contextlib import suppress
 import pytest
 import torch
 
+from eql_d2.config import config_from_text
 from eql_d2.config_checks import config_warnings
 from eql_d2.errors import MissingPackageError
 
 with suppress(MissingPackageError):
+    from eql_d2.engines.d2.compat import get_cfg
     from eql_d2.engines.d2.datasets import PackedDataset
-    from eql_d2.engines.d2.predictor import config_from_yaml
     from eql_d2.engines.d2.statistics import statistics_from_config
     from eql_d2.engines.d2.worker import learning_rate
 
@@ -21,7 +22,7 @@ def test_models_read_the_prepared_counts_and_users_keep_their_own_words(make_job
     job = make_job()
     assert job.cfg.MODEL.EQL.STATISTICS == str(tmp_path / "out" / "category_statistics.json")
     assert len(statistics_from_config(job.cfg)) == 6
-    saved = config_from_yaml(job.config_yaml)
+    saved = config_from_text(job.config_yaml, "saved", get_cfg())
     assert saved.MODEL.EQL.STATISTICS == "train"
     assert saved.MODEL.ROI_HEADS.NUM_CLASSES == 6
     assert saved.MODEL.EQL.LOSS.LAMBDA > 0, "the tail must not change where data are not there"
@@ -66,7 +67,7 @@ def test_reference_world_size_scales_the_schedule(make_job):
     solver = job.cfg.SOLVER
     assert (solver.IMS_PER_BATCH, solver.MAX_ITER, solver.STEPS) == (4, 50, (40,))
     assert pytest.approx(0.02) == solver.BASE_LR
-    assert config_from_yaml(job.config_yaml).SOLVER.MAX_ITER == 50
+    assert config_from_text(job.config_yaml, "saved", get_cfg()).SOLVER.MAX_ITER == 50
 
 
 @pytest.mark.parametrize("steps", ["[]", "[30, 44]"])

@@ -7,12 +7,12 @@ from contextlib import suppress
 import pytest
 import torch
 
+from eql_d2.checkpoint import load_optimizer
 from eql_d2.errors import MissingPackageError, UserError
 
 with suppress(MissingPackageError):
     from eql_d2.engines.d2 import run
     from eql_d2.engines.d2.compat import PathManager
-    from eql_d2.engines.d2.resuming import load_optimizer
 
 pytestmark = pytest.mark.detectron2
 
@@ -98,13 +98,13 @@ def test_buffers_are_taken_up_and_settings_are_not():
     weight.grad = torch.ones(2)
     before.step()
     after = torch.optim.SGD([weight], lr=0.5, momentum=0.5)
-    load_optimizer(after, before.state_dict())
+    load_optimizer(after, before.state_dict(), "x.pth")
     (group,) = after.param_groups
     assert (group["lr"], group["momentum"], group["weight_decay"]) == (0.5, 0.5, 0)
     assert torch.equal(after.state[weight]["momentum_buffer"], torch.full((2,), 1.1))
     two = torch.optim.SGD([{"params": [torch.nn.Parameter(torch.ones(1))]} for _ in range(2)], 0.1)
     with pytest.raises(UserError, match=r"other groups of parameters; were .*WEIGHT_DECAY"):
-        load_optimizer(two, before.state_dict())
+        load_optimizer(two, before.state_dict(), "x.pth")
 
 
 def test_the_log_has_each_iteration_once(stopped, options):
