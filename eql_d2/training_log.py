@@ -169,17 +169,18 @@ def _iteration_of(line: str) -> float:
 
 def _resume_problems(folder: Path, engine: str) -> list[str]:
     """Return why the run cannot be resumed; one without any checkpoint starts at iteration 0."""
-    checkpoints = _checkpoints(folder)
-    if not checkpoints and not (folder / LAST_CHECKPOINT).is_file():
+    checkpoints, pointer = _checkpoints(folder), folder / LAST_CHECKPOINT
+    if not checkpoints and not pointer.is_file():
         return []
     try:
+        if not pointer.is_file():
+            raise UserError(f"{pointer}, which names the checkpoint to resume from, does not exist")
         last = resolve_checkpoint(folder)
     except UserError as error:
         return [
             f"--resume: {error}. Checkpoints in this folder: {', '.join(checkpoints) or 'none'}. "
-            f"Write the name of the one to resume from into {folder / LAST_CHECKPOINT}, or begin a "
-            "new run: with one of them as MODEL.WEIGHTS and another OUTPUT_DIR, or with "
-            "--overwrite instead of --resume"
+            f"Write the name of one into {pointer}, or begin a new run: with one as MODEL.WEIGHTS "
+            "and another OUTPUT_DIR, or with --overwrite instead of --resume"
         ]
     try:
         metadata = load_checkpoint(last).get(METADATA_KEY)
@@ -251,8 +252,8 @@ def _is_log_of_run(path: Path) -> bool:
 
 
 def _some(names: list[str]) -> str:
-    shown = ", ".join(names[:5])
-    return shown if len(names) <= 5 else f"{shown} and {len(names) - 5} more"
+    shown = ", ".join(names[:6])
+    return shown if len(names) <= 6 else f"{shown} and {len(names) - 6} more"
 
 
 @contextlib.contextmanager

@@ -128,7 +128,7 @@ def test_a_used_folder_is_refused_with_all_ways_out(tmp_path):
     fill(tmp_path, [f"model_000000{i}.pth" for i in range(9)])
     (problem,) = problems(tmp_path)
     assert f"OUTPUT_DIR {tmp_path} holds a run (model_0000000.pth, " in problem
-    assert "and 4 more" in problem
+    assert "and 3 more" in problem
     for way in ("--resume", "--overwrite", "another OUTPUT_DIR"):
         assert way in problem
     assert problems(tmp_path, overwrite=True) == []
