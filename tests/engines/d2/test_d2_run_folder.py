@@ -2,6 +2,7 @@
 
 import json
 import multiprocessing
+import os
 import shutil
 import time
 from contextlib import suppress
@@ -26,9 +27,11 @@ SHORT = ("MODEL.MASK_ON", "False", "SOLVER.MAX_ITER", 2, "SOLVER.CHECKPOINT_PERI
 WRITTEN_BY_EVERY_RUN = {"config.yaml", "category_statistics.json"}
 
 
-def content(folder):
+def state(folder):
+    """What tells whether any file was written, replaced or removed; the checkpoints are large."""
     files = (path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != ".lock")
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
+    found = ((path.relative_to(folder).as_posix(), path.stat()) for path in files)
+    return {name: (stat.st_ino, stat.st_size, stat.st_mtime_ns) for name, stat in found}
 
 
 def iterations(folder):
@@ -38,8 +41,12 @@ def iterations(folder):
 
 @pytest.fixture
 def used(trained, tmp_path):
-    """A copy of the folder of a finished run of four iterations."""
-    return shutil.copytree(trained[0], tmp_path / "used")
+    """The folder of a run of four iterations. Large files are linked: replace, do not write."""
+    return shutil.copytree(trained[0], tmp_path / "used", copy_function=link_or_copy)
+
+
+def link_or_copy(source, target):
+    return (os.link if source.endswith(".pth") else shutil.copy2)(source, target)
 
 
 @pytest.fixture
@@ -68,21 +75,21 @@ def test_all_files_of_a_run_are_known(used):
     for path in (*shards, used / "log.txt.rank3", used / "events.out.tfevents.1.host.2.0"):
         path.write_text("of a killed run")
     remove_run(used)
-    assert set(content(used)) == WRITTEN_BY_EVERY_RUN
+    assert set(state(used)) == WRITTEN_BY_EVERY_RUN
 
 
 def test_a_second_training_is_refused_and_changes_nothing(options, used, monkeypatch):
     def read(*_args, **_kwargs):
         raise AssertionError("data were read")
 
-    before = content(used)
+    before = state(used)
     monkeypatch.setattr(running, "prepare_experiment", read)
     with pytest.raises(ConfigError, match=r"used holds a run \(model_0000001.pth, .*--overwrite"):
         run(options(used))
     with pytest.raises(ConfigError) as caught:
         run(options(used, "MODEL.EQL.LOSS.GAMMA", 7, num_gpus=2))
     assert len(caught.value.problems) == 2
-    assert content(used) == before
+    assert state(used) == before
 
 
 def test_overwrite_removes_the_old_run_alone(options, used, caplog):
@@ -94,14 +101,14 @@ def test_overwrite_removes_the_old_run_alone(options, used, caplog):
     kept = {"notes.txt", "model_best.pth", "inference/mine.json", "pictures/mine.png"}
     new = {"last_checkpoint", "model_0000000.pth", "model_final.pth", "metrics.jsonl", "log.txt"}
     new |= {"metrics.json", "per_category.csv", "inference/lvis_instances_results.json"}
-    names = {name for name in content(used) if "tfevents" not in name}
+    names = {name for name in state(used) if "tfevents" not in name}
     assert names == kept | new | WRITTEN_BY_EVERY_RUN | {"environment.txt"}
     assert iterations(used) == [0]
     assert "iter: 3" not in (used / "log.txt").read_text(), "the old log"
 
 
 def test_nothing_is_removed_before_everything_is_checked(options, used, tiny_config, tmp_path):
-    before = content(used)
+    before = state(used)
     shapes = tiny_config.parent / "shapes"
     document = json.loads((shapes / "train.json").read_text())
     document["categories"] = document["categories"][:2]
@@ -119,11 +126,11 @@ def test_nothing_is_removed_before_everything_is_checked(options, used, tiny_con
     for error, overrides in wrong:
         with pytest.raises(error):
             run(options(used, *overrides, overwrite=True))
-        assert content(used) == before, overrides
+        assert state(used) == before, overrides
     for flag in ("resume", "eval_only"):
         with pytest.raises(ConfigError, match="--overwrite removes the run"):
             run(options(used, overwrite=True, **{flag: True}))
-    assert content(used) == before
+    assert state(used) == before
 
 
 def test_what_is_resumed_is_never_the_run_before(options, killed, used):
@@ -156,21 +163,22 @@ def test_without_a_last_checkpoint_nothing_is_resumed_or_overwritten(options, us
     (used / "last_checkpoint").unlink()
     if pointer:
         (used / "last_checkpoint").write_text(pointer)
-    before = content(used)
+    before = state(used)
     with pytest.raises(ConfigError, match=r"folder: model_0000001.pth, .*\.pth\. Write the name"):
         run(options(used, resume=True))
-    assert content(used) == before
+    assert state(used) == before
 
 
 def test_a_run_of_torchvision_is_refused_before_training(options, used):
     path = used / "model_final.pth"
     saved = torch.load(path, weights_only=True)
     saved[METADATA_KEY]["engine"] = "torchvision"
+    path.unlink()
     torch.save(saved, path)
-    before = content(used)
+    before = state(used)
     with pytest.raises(ConfigError, match=r"trained by the torchvision engine.*--engine torchv"):
         run(options(used, resume=True))
-    assert content(used) == before
+    assert state(used) == before
 
 
 def hold(chosen, ready):
@@ -202,12 +210,13 @@ def holder(options):
 
 def test_a_folder_in_use_is_refused_until_its_process_is_gone(options, used, holder):
     (used / "last_checkpoint").write_text("model_0000001.pth")
+    (used / "model_final.pth").unlink()  # will be written
     process = holder(used)
-    before = content(used)
+    before = state(used)
     for flags in ({}, {"resume": True}, {"overwrite": True}, {"eval_only": True}, {"num_gpus": 2}):
         with pytest.raises(ConfigError, match=rf"used is in use by process {process.pid} on "):
             run(options(used, **flags))
-    assert content(used) == before
+    assert state(used) == before
     process.kill()
     process.join()
     run(options(used, "SOLVER.MAX_ITER", 3, resume=True))
@@ -218,9 +227,9 @@ def test_a_folder_in_use_is_refused_until_its_process_is_gone(options, used, hol
 def test_of_several_machines_the_first_one_locks_and_removes(options, used, monkeypatch, rank):
     def started(_worker, processes, _device, _arguments):
         locked = (used / ".lock").stat().st_size > 0
-        seen.append((processes.machine_rank, locked, content(used)))
+        seen.append((processes.machine_rank, locked, state(used)))
 
-    seen, before = [], content(used)
+    seen, before = [], state(used)
     monkeypatch.setattr(running, "launch", started)
     monkeypatch.setattr(running, "_finish", lambda *_arguments: {"bbox/AP": 1.0})
     machines = {"num_machines": 2, "machine_rank": rank, "dist_url": "tcp://localhost:1"}
@@ -244,15 +253,15 @@ def test_under_torchrun_the_first_process_locks_and_removes(options, used, holde
             monkeypatch.setattr(comm, "_LOCAL_PROCESS_GROUP", None)
             comm.create_local_process_group.cache_clear()
 
-    before = content(used)
+    before = state(used)
     with pytest.raises(UserError, match="used holds a run"):
         join_and_run()
     process = holder(used)
     with pytest.raises(UserError, match=rf"in use by process {process.pid} "):
         join_and_run(overwrite=True)
-    assert content(used) == before
+    assert state(used) == before
     process.kill()
     process.join()
     assert "bbox/AP" in join_and_run(overwrite=True)
     assert iterations(used) == [0, 1]
-    assert "model_0000003.pth" not in content(used)
+    assert "model_0000003.pth" not in state(used)
