@@ -61,6 +61,7 @@ class TrainOptions:
     machine_rank: int = 0
     dist_url: str = "auto"
     resume: bool = False
+    overwrite: bool = False
     eval_only: bool = False
     overrides: tuple[str, ...] = ()
 
@@ -153,7 +154,14 @@ def _train_parser() -> argparse.ArgumentParser:
         metavar="URL",
         help="rendezvous, tcp://HOST:PORT; auto picks a free port (one machine only)",
     )
-    parser.add_argument("--resume", action="store_true", help="go on from OUTPUT_DIR's checkpoint")
+    parser.add_argument(
+        "--resume", action="store_true", help="continue OUTPUT_DIR's run from its last checkpoint"
+    )
+    parser.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="remove the files of the run that OUTPUT_DIR holds before training a new one",
+    )
     parser.add_argument("--eval-only", action="store_true", help="evaluate MODEL.WEIGHTS and stop")
     parser.add_argument("overrides", nargs=argparse.REMAINDER, metavar="KEY VALUE")
     return parser

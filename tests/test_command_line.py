@@ -34,7 +34,11 @@ def test_defaults_and_overrides():
     assert options.num_gpus is None
     assert options.overrides == ("SOLVER.MAX_ITER", "3")
     assert not options.resume
+    assert not options.overwrite
     assert not options.eval_only
+    assert parse_train_options(["--config-file", "a.yaml", "--overwrite"]).overwrite
+    with pytest.raises(ConfigError, match=r"--overwrite SOLVER\.MAX_ITER 3"):
+        parse_train_options(["--config-file", "a", "SOLVER.MAX_ITER", "3", "--overwrite"])
 
 
 def test_detectron2s_command_line_is_accepted_whole():

@@ -166,4 +166,4 @@ def test_no_tool_holds_logic_of_its_own():
     tools = sorted((PACKAGE.parent / "tools").glob("*.py"))
     assert len(tools) >= 6
     for tool in tools:
-        assert len(tool.read_text().splitlines()) <= 90, f"{tool.name} is longer than 90 lines"
+        assert len(tool.read_text().splitlines()) <= 120, f"{tool.name} is longer than 120 lines"

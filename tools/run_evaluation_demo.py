@@ -3,9 +3,9 @@
     python tools/run_evaluation_demo.py --output-dir output/evaluation_demo
     python tools/run_evaluation_demo.py --output-dir DIR --runs RUN_A RUN_B
 
-Trains sigmoid cross-entropy and EQL on longtail_shapes (short quick recipes; finished ones stay),
-or takes two finished runs on the same test images. Then: metrics, comparison of the runs,
-submission file, validator, metrics of that file, which must be the same, and a results page.
+Trains sigmoid cross-entropy and EQL on longtail_shapes (short recipes; finished runs stay, others
+are resumed), or takes two finished runs on the same test images. Then: metrics, comparison of the
+runs, submission file, validator, metrics of that file, which must be the same, and a results page.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     flags += [args.iterations, "SOLVER.STEPS", f"[{args.iterations * 3 // 4}]", *args.set]
     for config, run in zip(CONFIGS, runs, strict=True):
         if not args.runs and not (run / "metrics.json").is_file():
-            tool("train_net", "--config-file", config, *flags, "OUTPUT_DIR", run)
+            tool("train_net", "--config-file", config, "--resume", *flags, "OUTPUT_DIR", run)
     gt, images = [data_of(run) for run in runs][1]  # both are runs
     packed, again, scored = out / "submission.zip", out / "submission", out / "metrics"
     given = ["--annotations", gt]

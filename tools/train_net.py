@@ -3,6 +3,9 @@
 python tools/train_net.py --config-file configs/quick/longtail_shapes_eql.yaml
 python tools/train_net.py --config-file configs/LVISv1/eql_R_50_FPN.yaml --num-gpus 8
 python tools/train_net.py --config-file F --eval-only MODEL.WEIGHTS output/model_final.pth
+
+A folder (OUTPUT_DIR) belongs to one run: a second one needs --resume (continue it), --overwrite
+(remove its files first) or another OUTPUT_DIR.
 """
 
 from __future__ import annotations

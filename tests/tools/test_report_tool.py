@@ -114,6 +114,22 @@ def test_runs_whose_folders_share_a_name_are_kept_apart(namesakes, tmp_path, cap
     assert names == ("A", "B")
 
 
+def test_a_training_that_was_interrupted_is_resumed(tmp_path):
+    """Without --resume, train_net.py would refuse the folder of the first call."""
+    module, calls = load("run_evaluation_demo"), []
+
+    def interrupted(name, *arguments):
+        calls.append((name, *map(str, arguments)))
+        raise UserError("stopped")
+
+    module.tool = interrupted
+    with pytest.raises(UserError, match="stopped"):
+        module.main(["--output-dir", str(tmp_path)])
+    ((name, *arguments),) = calls
+    assert name == "train_net"
+    assert arguments.index("--resume") < arguments.index("SOLVER.MAX_ITER")
+
+
 @pytest.mark.parametrize(
     ("before", "after", "alike"),
     [

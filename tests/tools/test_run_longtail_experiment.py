@@ -75,10 +75,21 @@ def test_finished_runs_are_skipped_and_cut_ones_go_on(tool, calls, config, tmp_p
     assert str(tmp_path / "out/one_seed1") in calls[0]
 
 
-def test_another_configuration_is_no_finished_run(tool, calls, config, tmp_path):
-    tool.main(arguments(config, tmp_path, "--seeds", "0"))
+def test_a_run_of_another_configuration_is_neither_taken_nor_overwritten(
+    tool, calls, config, tmp_path
+):
+    """It is refused before any run is trained, and again at the next call."""
+    tool.main(arguments(config, tmp_path, "--seeds", "1"))
     config.write_text("SOLVER: {MAX_ITER: 6}\n")
-    tool.main(arguments(config, tmp_path, "--seeds", "0"))
+    run = tmp_path / "out" / "one_seed1"
+    before = {path: path.read_bytes() for path in run.iterdir()}
+    for _ in range(2):
+        with pytest.raises(UserError, match=r"one_seed1 holds another run; remove it, or give"):
+            tool.main(arguments(config, tmp_path, "--seeds", "0", "1"))
+    assert len(calls) == 1
+    assert {path: path.read_bytes() for path in run.iterdir()} == before
+    (run / "metrics.json").unlink()  # a run that ended before it left anything
+    tool.main(arguments(config, tmp_path, "--seeds", "1"))
     assert len(calls) == 2
     assert "--resume" not in calls[1]
 

@@ -17,6 +17,7 @@ from eql_d2.engines.d2.head_checks import cascade_problems, loss_key_problems
 from eql_d2.engines.d2.launch import process_problems, world_size
 from eql_d2.errors import ConfigError, UserError
 from eql_d2.experiment import data_paths
+from eql_d2.training_log import folder_problems
 
 logger = logging.getLogger("eql_d2")
 
@@ -53,7 +54,9 @@ def checked_weights(cfg: Any, options: TrainOptions) -> str:
         fetched: it is in Detectron2's cache, where all processes find it.
 
     Raises:
-        ConfigError: naming every problem.
+        ConfigError: naming every problem; a folder that cannot be used is named too, and where
+            nothing else is wrong it is refused by :func:`eql_d2.training_log.run_folder`, under
+            its lock.
     """
     problems = [
         *config_problems(cfg),
@@ -67,7 +70,7 @@ def checked_weights(cfg: Any, options: TrainOptions) -> str:
     weights, found = _attempt(lambda: _weights(cfg, options))
     problems += found
     if problems:
-        raise ConfigError(problems)
+        raise ConfigError([*problems, *folder_problems(cfg, options, "detectron2")])
     assert weights is not None
     if urlparse(weights).scheme and not _resumes(cfg, options):
         _fetch(weights)
@@ -165,13 +168,10 @@ def _weights(cfg: Any, options: TrainOptions) -> str:
         last = resolve_checkpoint(cfg.OUTPUT_DIR)
         logger.info(f"evaluating the last checkpoint of OUTPUT_DIR: {last}")
         return str(last)
-    if _resumes(cfg, options):
-        resolve_checkpoint(cfg.OUTPUT_DIR)  # if it is not there, that is said here
+    if not weights or _resumes(cfg, options) or urlparse(weights).scheme:
         return weights
-    if not weights or urlparse(weights).scheme:
-        return weights
-    path, mark, options = weights.partition("?")  # as in ?matching_heuristics=True
-    return f"{resolve_checkpoint(path)}{mark}{options}"
+    path, mark, query = weights.partition("?")  # as in ?matching_heuristics=True
+    return f"{resolve_checkpoint(path)}{mark}{query}"
 
 
 def _resumes(cfg: Any, options: TrainOptions) -> bool:

@@ -15,8 +15,7 @@ from eql_d2.engines.d2.compat import DatasetEvaluator, Instances, detector_postp
 from eql_d2.errors import UserError
 from eql_d2.evaluation import ImageDetections, ResultsWriter, concatenate_results
 from eql_d2.inference import encode_masks
-
-RESULTS_FILE = Path("inference") / "lvis_instances_results.json"
+from eql_d2.training_log import RESULTS_FILE
 
 
 class RawDetections(nn.Module):

@@ -8,6 +8,7 @@ MASTER_PORT) has started.
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import tempfile
 from collections.abc import Callable
@@ -154,6 +155,10 @@ def _spawned(
     timeout: timedelta,
     args: tuple[Any, ...],
 ) -> None:
+    # If the process that started this one is killed, the kernel sends SIGINT (torch asks for it).
+    # A job that a shell runs in the background ignores that signal, and would train on in a folder
+    # that is free for the next run.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     _join(
         local_rank,
         processes.per_machine,

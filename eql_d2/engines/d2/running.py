@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import logging
 import tempfile
-from typing import Any
+from collections.abc import Callable
+from contextlib import ExitStack, nullcontext
+from typing import Any, TypeVar
 
 from eql_d2.command_line import TrainOptions
 from eql_d2.config import load_config
@@ -29,8 +31,11 @@ from eql_d2.experiment import (
     resolve_device,
     warn_of_other_categories,
 )
+from eql_d2.training_log import remove_run, run_folder
 
 logger = logging.getLogger("eql_d2")
+
+Result = TypeVar("Result")
 
 
 def run(options: TrainOptions) -> dict[str, float | None]:
@@ -59,42 +64,55 @@ def run(options: TrainOptions) -> dict[str, float | None]:
 
 def _run_here(cfg: Any, options: TrainOptions, directory: str) -> dict[str, float | None]:
     processes = processes_from_options(options)
-    experiment, job = _prepare(cfg, options, directory, processes.world_size)
-    if processes.machine_rank == 0:
-        _describe(job, options)
-    launch(work, processes, cfg.MODEL.DEVICE, (job,))
-    if processes.machine_rank != 0:
-        return {}
-    return _finish(job, experiment, processes.world_size)
+    is_main = processes.machine_rank == 0
+    with run_folder(cfg, options, "detectron2") if is_main else nullcontext():
+        experiment, job = _prepare(cfg, options, directory, processes.world_size)
+        if is_main:
+            _begin(job, options)
+        launch(work, processes, cfg.MODEL.DEVICE, (job,))
+        return _finish(job, experiment, processes.world_size) if is_main else {}
 
 
 def _run_under_torchrun(cfg: Any, options: TrainOptions, directory: str) -> dict[str, float | None]:
     """As :func:`_run_here`, in processes that are there already; one of each machine prepares."""
     join_torchrun(cfg.MODEL.DEVICE)
+    with ExitStack() as held:
+        try:
+            world_size, is_main = comm.get_world_size(), comm.is_main_process()
+            folder = run_folder(cfg, options, "detectron2")
+            _where(is_main, lambda: held.enter_context(folder))
+            first_here = comm.get_rank() - comm.get_local_rank()
+            experiment, job = _where(
+                comm.get_rank() == first_here,
+                lambda: _prepare(cfg, options, directory, world_size),
+            ) or (None, None)
+            job = comm.all_gather(job)[first_here]
+            if is_main:
+                _begin(job, options)
+            work(job)
+        finally:
+            leave()
+        if not is_main:
+            return {}
+        assert experiment is not None
+        return _finish(job, experiment, world_size)
+
+
+def _where(here: bool, work: Callable[[], Result]) -> Result | None:
+    """Return what ``work()`` returns where it is ``here``, else None; all processes call this.
+
+    Raises:
+        UserError: in all processes, what one has raised as such.
+    """
+    result = problem = None
     try:
-        world_size = comm.get_world_size()
-        experiment = job = problem = None
-        if comm.get_local_rank() == 0:
-            try:
-                experiment, job = _prepare(cfg, options, directory, world_size)
-            except UserError as error:
-                problem = str(error)
-        gathered = comm.all_gather((job, problem))
-        found = [problem for _, problem in gathered if problem]
-        if found:
-            raise UserError(found[0])
-        first = comm.get_rank() - comm.get_local_rank()
-        job = gathered[first][0]
-        if comm.is_main_process():
-            _describe(job, options)
-        work(job)
-        is_main = comm.is_main_process()
-    finally:
-        leave()
-    if not is_main:
-        return {}
-    assert experiment is not None
-    return _finish(job, experiment, world_size)
+        result = work() if here else None
+    except UserError as error:
+        problem = str(error)
+    problems = [text for text in comm.all_gather(problem) if text]
+    if problems:
+        raise UserError(problems[0])
+    return result
 
 
 def _prepare(
@@ -117,8 +135,10 @@ def _prepare(
     return dataclasses.replace(experiment, train=None), job
 
 
-def _describe(job: Job, options: TrainOptions) -> None:
-    job.output_dir.mkdir(parents=True, exist_ok=True)
+def _begin(job: Job, options: TrainOptions) -> None:
+    """Begin the run in its folder: nothing is left to check, and no process works yet."""
+    if options.overwrite:
+        remove_run(job.output_dir)
     (job.output_dir / "config.yaml").write_text(job.config_yaml, "utf-8")
     (job.output_dir / "environment.txt").write_text(f"{options}\n{collect_env_info()}\n", "utf-8")
 

@@ -12,6 +12,7 @@ from eql_d2.config_checks import config_problems
 from eql_d2.engines.tv.reading import read_settings
 from eql_d2.engines.tv.settings import Settings
 from eql_d2.errors import ConfigError
+from eql_d2.training_log import folder_problems
 
 
 def checked_settings(cfg: CfgNode, options: TrainOptions) -> Settings:
@@ -22,7 +23,9 @@ def checked_settings(cfg: CfgNode, options: TrainOptions) -> Settings:
         options: the command line.
 
     Raises:
-        ConfigError: all that is wrong with configuration and options, in one message.
+        ConfigError: all that is wrong with configuration and options, in one message; a folder
+            that cannot be used is named in it too, and where nothing else is wrong it is refused
+            by :func:`eql_d2.training_log.run_folder`, under its lock.
     """
     if options.num_gpus == 0:
         cfg.MODEL.DEVICE = "cpu"
@@ -33,6 +36,7 @@ def checked_settings(cfg: CfgNode, options: TrainOptions) -> Settings:
     except ConfigError as error:
         problems += error.problems
     if problems:
+        problems += folder_problems(cfg, options, "torchvision")
         raise ConfigError(list(dict.fromkeys(problems)))
     return settings
 

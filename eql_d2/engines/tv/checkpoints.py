@@ -28,7 +28,6 @@ from eql_d2.errors import ConfigError, UserError
 
 logger = logging.getLogger("eql_d2.engines.tv")
 
-FINAL = "model_final.pth"
 # What torchvision's ImageNet classifiers were trained with, times 255.
 RGB_MEAN = (123.675, 116.28, 103.53)
 RGB_STD = (58.395, 57.12, 57.375)

@@ -18,11 +18,11 @@ from eql_d2.engines.tv.samples import TestImages, resize_pixels, shortest_edge_s
 from eql_d2.engines.tv.settings import InputSettings, Settings
 from eql_d2.evaluation import ImageDetections, ResultsWriter
 from eql_d2.inference import encode_masks
+from eql_d2.training_log import RESULTS_FILE
 
 logger = logging.getLogger("eql_d2.engines.tv")
 
 Predictor = Callable[[np.ndarray], ImageDetections]
-RESULTS_FILE = Path("inference") / "lvis_instances_results.json"
 
 
 def image_detections(

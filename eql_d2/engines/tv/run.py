@@ -45,6 +45,7 @@ from eql_d2.experiment import (
     resolved_config,
     warn_of_other_categories,
 )
+from eql_d2.training_log import FINAL_CHECKPOINT, remove_run, run_folder
 
 logger = logging.getLogger("eql_d2.engines.tv")
 
@@ -60,14 +61,17 @@ def run(options: TrainOptions) -> dict[str, float | None]:
     """
     cfg = load_config(options.config_file, options.overrides)
     settings = checked_settings(cfg, options)
+    with run_folder(cfg, options, "torchvision"):
+        return _run(cfg, settings, options)
+
+
+def _run(cfg: CfgNode, settings: Settings, options: TrainOptions) -> dict[str, float | None]:
     continued, initial = _starting_weights(settings, options)
     experiment = prepare_experiment(cfg, training=not options.eval_only, checkpoint=continued)
     if initial is not None:
         warn_of_other_categories(initial, experiment)
     cfg = resolved_config(cfg, experiment)
     settings = _resolved_settings(settings, cfg)
-    output_dir = Path(settings.output_dir)
-    output_dir.mkdir(parents=True, exist_ok=True)
     with _torch_state(settings):
         model = _build(cfg, settings, experiment.statistics)
         try:
@@ -75,7 +79,7 @@ def run(options: TrainOptions) -> dict[str, float | None]:
                 assert continued is not None
                 checkpoints.load_weights(model, continued)
             else:
-                _train(model, cfg, settings, experiment, resume=options.resume)
+                _train(model, cfg, settings, experiment, options)
             return _evaluate(model, cfg, settings, experiment)
         except DataError as error:
             raise DataError(message_of(error)) from error
@@ -158,7 +162,11 @@ def _build(cfg: CfgNode, settings: Settings, statistics: CategoryStatistics) -> 
 
 
 def _train(
-    model: MaskRcnn, cfg: CfgNode, settings: Settings, experiment: Experiment, *, resume: bool
+    model: MaskRcnn,
+    cfg: CfgNode,
+    settings: Settings,
+    experiment: Experiment,
+    options: TrainOptions,
 ) -> None:
     output_dir = Path(settings.output_dir)
     assert experiment.train is not None
@@ -167,17 +175,19 @@ def _train(
         logger.warning(warning)
     records = training_records(experiment.train, settings)
     optimizer = build_optimizer(model, settings.solver)
-    progress = _start(model, optimizer, settings, resume=resume)
+    progress = _start(model, optimizer, settings, resume=options.resume)
     if progress.iteration >= settings.solver.max_iter:
         logger.info(f"nothing to train: SOLVER.MAX_ITER is {settings.solver.max_iter}")
         return
+    if options.overwrite:
+        remove_run(output_dir)
     (output_dir / "config.yaml").write_text(cfg.dump(), "utf-8")
     metadata = checkpoint_metadata(cfg.dump(), experiment.statistics, "torchvision")
     max_iter = settings.solver.max_iter
 
     def save(reached: Progress) -> None:
         final = reached.iteration == max_iter
-        name = checkpoints.FINAL if final else checkpoints.checkpoint_name(reached.iteration)
+        name = FINAL_CHECKPOINT if final else checkpoints.checkpoint_name(reached.iteration)
         checkpoints.save_checkpoint(output_dir / name, model, optimizer, reached, metadata)
 
     started = time.monotonic()
@@ -216,8 +226,6 @@ def _start(
         return progress
     if resume:
         logger.info(f"resume: no {last}, starting from the beginning")
-    elif last.is_file():
-        logger.warning(f"{last.parent} holds an earlier run; without --resume it is overwritten")
     if settings.weights:
         checkpoints.load_initial_weights(model, settings)
     elif settings.backbone.freeze_at > 0:

@@ -2,8 +2,12 @@
 
 import json
 import multiprocessing
+import os
+import signal
+import sys
 import time
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 import torch
@@ -110,6 +114,47 @@ def test_two_cpu_processes_share_gradients_and_report_errors(tmp_path):
     assert str(caught.value) == "the second process found this"
     assert (tmp_path / "0.txt").read_text() == "1.5 nan 0"
     assert (tmp_path / "1.txt").read_text() == "1.5 nan 1"
+
+
+def tell_and_wait(folder):
+    """Worker: as one that trains for long."""
+    (folder / f"{comm.get_rank()}.pid").write_text(str(os.getpid()))
+    comm.synchronize()
+    time.sleep(600)
+
+
+def launch_in_background(folder):
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # as a shell does with `command &`
+    launch(tell_and_wait, plan(num_gpus=2), "cpu", (folder,))
+
+
+def is_running(pid):
+    try:
+        return "Z" not in Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except OSError:
+        return False
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells of a parent's death")
+def test_no_process_trains_on_when_the_one_that_started_it_is_killed(tmp_path):
+    context = multiprocessing.get_context("fork")  # has imported torch already
+    process = context.Process(target=launch_in_background, args=(tmp_path,))
+    process.start()
+    end = time.monotonic() + 300
+    while len(list(tmp_path.glob("*.pid"))) < 2 and time.monotonic() < end:
+        time.sleep(0.1)
+    pids = [int(path.read_text()) for path in tmp_path.glob("*.pid")]
+    assert len(pids) == 2
+    process.kill()
+    process.join()
+    try:
+        end = time.monotonic() + 60
+        while any(map(is_running, pids)) and time.monotonic() < end:
+            time.sleep(0.1)
+        assert not any(map(is_running, pids))
+    finally:
+        for pid in filter(is_running, pids):
+            os.kill(pid, signal.SIGKILL)
 
 
 def evaluate_with_one_slow(job):

@@ -46,7 +46,7 @@ def test_resuming_goes_on_where_it_stopped(options, tmp_path):
     assert state["iteration"] == 3
     assert state["trainer"]["optimizer"]["state"], "momentum was lost"
     assert "segm/AP" not in json.loads((tmp_path / "metrics.json").read_text())
-    run(options(tmp_path, *short, "SOLVER.MAX_ITER", 1))
+    run(options(tmp_path, *short, "SOLVER.MAX_ITER", 1, overwrite=True))
     assert len(log_of(tmp_path)) == 1, "a new run began with the old run's log"
 
 
