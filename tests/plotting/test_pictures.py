@@ -1,6 +1,8 @@
 """Pictures of predictions next to ground truth, from a small annotation file."""
 
+import dataclasses
 import json
+import re
 
 import numpy as np
 import pytest
@@ -157,8 +159,15 @@ def test_damaged_results_file(data, tmp_path, text):
 
 def test_an_image_of_another_size_than_annotated(data, tmp_path):
     Image.new("RGB", (50, 40)).save(data.images[0].path)
-    with pytest.raises(DataError, match=r"is 40 x 50 pixels"):
+    with pytest.raises(DataError, match=r"is 50 x 40 pixels"):
         save_ground_truth_pictures(data, tmp_path / "out", 3)
+
+
+def test_unreadable_images_are_named(data, tmp_path, unreadable_images):
+    for path in unreadable_images.values():
+        images = [dataclasses.replace(image, path=str(path)) for image in data.images]
+        with pytest.raises(DataError, match=re.escape(f"{path} ")):
+            save_ground_truth_pictures(dataclasses.replace(data, images=images), tmp_path, 1)
 
 
 def test_drawing_threshold_shows_as_many_predictions_as_objects():

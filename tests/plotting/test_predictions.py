@@ -97,6 +97,14 @@ def test_models_without_masks(tmp_path):
     assert content["annotations"][0]["area"] == 120
 
 
+def test_unreadable_images_are_skipped_by_name(tmp_path, unreadable_images):
+    paths = list(unreadable_images.values())
+    summary = predict_images(fake_predictor(), paths[0].parent, paths, STATISTICS, tmp_path)
+    assert summary.pictures == []
+    for path, message in zip(paths, summary.skipped, strict=True):
+        assert message.startswith(f"{path} ")
+
+
 def test_bad_images_are_skipped_and_counted(tmp_path, caplog):
     caplog.set_level("INFO")
     for name in ("a.png", "c.png"):
