@@ -347,12 +347,14 @@ def compressed():
 
 
 def compressed_rows():
-    with warnings.catch_warnings(action="ignore"):  # to torch they are new
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # to torch they are new
         return torch.eye(3).to_sparse_csr()
 
 
 def quantized():
-    with warnings.catch_warnings(action="ignore"):  # torch will drop them
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch will drop them
         return torch.quantize_per_tensor(torch.zeros(3), 0.1, 0, torch.qint8)
 
 

@@ -135,6 +135,21 @@ def test_a_dict_of_another_form_is_refused(content):
         CategoryStatistics.from_dict(content)
 
 
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"names": ["cat", 7]}, "name must be text, got 7"),
+        ({"names": [None, "dog"]}, "name must be text, got None"),
+        ({"category_ids": [1, 2**63]}, "64 bits"),
+        ({"instance_count": [2, 10**5000]}, "64 bits"),
+        ({"num_images": 2**64}, "64 bits"),
+    ],
+)
+def test_names_are_text_and_numbers_have_64_bits(changes, problem):
+    with pytest.raises(DataError, match=problem):
+        make([1, 2], **changes)
+
+
 def test_statistics_differ_where_anything_differs():
     base = make([1, 2, 3], 5)
     assert base == make([1, 2, 3], 5)
