@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from eql_d2.config import add_eql_config, detectron2_defaults
+from eql_d2.config import default_config
 from eql_d2.config_checks import config_problems, fit_problems, mask_problems
 from eql_d2.errors import ConfigError
 from eql_d2.losses import THRESHOLD_FUNCTIONS, threshold
@@ -11,8 +11,7 @@ from eql_d2.losses import THRESHOLD_FUNCTIONS, threshold
 
 @pytest.fixture
 def cfg():
-    cfg = detectron2_defaults()
-    add_eql_config(cfg)
+    cfg = default_config()
     cfg.MODEL.EQL.LOSS.TAIL_RATIO = 0.05
     return cfg
 

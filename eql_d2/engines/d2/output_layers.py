@@ -22,7 +22,7 @@ from eql_d2.engines.d2.compat import (
     configurable,
     get_event_storage,
 )
-from eql_d2.engines.d2.head_checks import loss_key_problems
+from eql_d2.engines.d2.head_checks import head_problems
 from eql_d2.engines.d2.selection import Limits, select_instances
 from eql_d2.engines.d2.statistics import statistics_from_config
 from eql_d2.errors import ConfigError
@@ -78,10 +78,11 @@ class EQLFastRCNNOutputLayers(FastRCNNOutputLayers):
         """Translate a configuration tree to arguments.
 
         Raises:
-            ConfigError: ``USE_SIGMOID_CE`` or ``USE_FED_LOSS`` is set, which choose another loss
-                than ``MODEL.EQL.LOSS.NAME`` does, or the image counts do not fit.
+            ConfigError: ``MODEL.EQL.LOSS`` is wrong or has no tail where it needs one,
+                ``USE_SIGMOID_CE`` or ``USE_FED_LOSS`` is set, which choose another loss, or the
+                image counts do not fit.
         """
-        problems = loss_key_problems(cfg)
+        problems = head_problems(cfg)
         if problems:
             raise ConfigError(problems)
         arguments = super().from_config(cfg, input_shape)

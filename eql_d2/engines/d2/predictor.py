@@ -13,7 +13,7 @@ from torch import nn
 
 from eql_d2.categories import CategoryStatistics
 from eql_d2.checkpoint import read_checkpoint_metadata, resolve_checkpoint
-from eql_d2.config import add_eql_config
+from eql_d2.config import default_config
 from eql_d2.engines.d2.checkpointer import Checkpointer
 from eql_d2.engines.d2.compat import ResizeShortestEdge, build_model, get_cfg
 from eql_d2.engines.d2.evaluator import RawDetections, image_detections
@@ -97,7 +97,6 @@ def load_predictor(
 
 def config_from_yaml(text: str) -> Any:
     """Return Detectron2's tree for the text of a saved ``config.yaml``."""
-    cfg = get_cfg()
-    add_eql_config(cfg)
+    cfg = default_config(get_cfg())
     cfg.merge_from_other_cfg(type(cfg)(yaml.safe_load(text)))
     return cfg

@@ -17,7 +17,7 @@ from eql_d2.engines.d2.compat import (
     ShapeSpec,
     StandardROIHeads,
 )
-from eql_d2.engines.d2.head_checks import cascade_problems
+from eql_d2.engines.d2.head_checks import cascade_problems, head_problems
 from eql_d2.engines.d2.output_layers import EQLFastRCNNOutputLayers
 from eql_d2.engines.d2.selection import fast_rcnn_inference
 from eql_d2.engines.d2.statistics import with_num_classes
@@ -31,7 +31,7 @@ class EQLROIHeads(StandardROIHeads):
     @classmethod
     def from_config(cls, cfg: Any, input_shape: dict[str, ShapeSpec]) -> dict[str, Any]:
         """Translate a configuration tree to arguments; see :mod:`eql_d2.engines.d2.statistics`."""
-        return super().from_config(with_num_classes(cfg), input_shape)
+        return super().from_config(_checked(cfg, head_problems(cfg)), input_shape)
 
     @classmethod
     def _init_box_head(cls, cfg: Any, input_shape: dict[str, ShapeSpec]) -> dict[str, Any]:
@@ -51,11 +51,11 @@ class EQLCascadeROIHeads(CascadeROIHeads):
     @classmethod
     def from_config(cls, cfg: Any, input_shape: dict[str, ShapeSpec]) -> dict[str, Any]:
         """Translate a configuration tree to arguments; see :mod:`eql_d2.engines.d2.statistics`."""
-        return super().from_config(with_num_classes(cfg), input_shape)
+        problems = head_problems(cfg) + cascade_problems(cfg)
+        return super().from_config(_checked(cfg, problems), input_shape)
 
     @classmethod
     def _init_box_head(cls, cfg: Any, input_shape: dict[str, ShapeSpec]) -> dict[str, Any]:
-        _check_cascade(cfg)
         parts = super()._init_box_head(cfg, input_shape)
         heads: list[nn.Module] = parts["box_heads"]
         stock: list[nn.Module] = parts["box_predictors"]
@@ -88,7 +88,12 @@ class EQLCascadeROIHeads(CascadeROIHeads):
         return fast_rcnn_inference(boxes, mean, sizes, *limits)[0]
 
 
-def _check_cascade(cfg: Any) -> None:
-    problems = cascade_problems(cfg)
+def _checked(cfg: Any, problems: list[str]) -> Any:
+    """Return ``cfg`` with the number of classes spelled out, or raise for all that is wrong."""
+    try:
+        resolved = with_num_classes(cfg)
+    except ConfigError as error:
+        raise ConfigError(problems + error.problems) from error
     if problems:
         raise ConfigError(problems)
+    return resolved

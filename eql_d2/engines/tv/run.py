@@ -24,7 +24,7 @@ from eql_d2.checkpoint import (
     resolve_checkpoint,
 )
 from eql_d2.command_line import TrainOptions
-from eql_d2.config import add_eql_config, detectron2_defaults, load_config
+from eql_d2.config import default_config, load_config
 from eql_d2.engines.tv import checkpoints
 from eql_d2.engines.tv.checking import checked_settings
 from eql_d2.engines.tv.checkpoints import Progress
@@ -97,8 +97,7 @@ def load_predictor(
     metadata = read_checkpoint_metadata(checkpoint)
     if metadata["engine"] != "torchvision":
         raise UserError(f"{checkpoint} was trained with {metadata['engine']}, not torchvision")
-    cfg = detectron2_defaults()
-    add_eql_config(cfg)
+    cfg = default_config()
     cfg.merge_from_other_cfg(CfgNode(yaml.safe_load(metadata["config"])))
     cfg.MODEL.DEVICE = resolve_device(device)
     cfg.MODEL.WEIGHTS = ""
