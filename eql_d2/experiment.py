@@ -264,8 +264,8 @@ def _warn_of_odd_tail(statistics: CategoryStatistics, lambda_: float) -> None:
         )
     elif not statistics.image_count[tail].any():
         logger.warning(
-            f"the tail at lambda {lambda_:g} (MODEL.EQL.LOSS.LAMBDA) holds only the "
-            f"{int(tail.sum())} categories without images: no category that has images is tail"
+            f"the tail at lambda {lambda_:g} (MODEL.EQL.LOSS.LAMBDA) holds only categories without "
+            f"images ({int(tail.sum())}): none that has images is tail"
         )
 
 

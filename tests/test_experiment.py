@@ -143,7 +143,7 @@ def test_lambda_may_select_nothing_where_it_only_names_what_is_logged(cfg, key, 
     [
         ((6, 3, 1), 1.0, ""),
         ((5, 3, 1), 1.0, "all 3 categories are tail at lambda 1"),
-        ((6, 3, 0), 0.1, "holds only the 1 categories without images"),
+        ((6, 3, 0), 0.1, "holds only categories without images (1)"),
         ((6, 3, 1), 0.4, ""),
     ],
 )
