@@ -175,9 +175,9 @@ def test_both_readers_tell_of_names_that_categories_share(read, caplog):
 def test_detections_of_any_size_are_scored_as_pycocotools_scores_them(box, metric):
     """They meet no object; results, unlike annotations, are not limited: models may diverge."""
     value, near = content(), {**DETECTION, "score": 0.4}
-    expected = evaluate(
-        value, [{**DETECTION, "bbox": [30, 30, 2, 2]}, near], ["bbox"], metrics=[metric]
-    )
-    found = evaluate(value, [{**DETECTION, "bbox": box}, near], ["bbox"], metrics=[metric])
+    other = {**DETECTION, "bbox": [30, 30, 2, 2]}
+    expected = evaluate(value, [other, near], iou_types=["bbox"], metrics=[metric])
+    other = {**DETECTION, "bbox": box}
+    found = evaluate(value, [other, near], iou_types=["bbox"], metrics=[metric])
     assert found.metrics == expected.metrics
     assert coco_mask.iou([box], [[1.0, 1, 8, 8]], [0])[0, 0] == 0
