@@ -175,7 +175,7 @@ def test_both_readers_tell_of_names_that_categories_share(read, caplog):
 def test_detections_of_any_size_are_scored_as_pycocotools_scores_them(box, metric):
     """They meet no object; results, unlike annotations, are not limited: models may diverge."""
     value, near = content(), {**DETECTION, "score": 0.4}
-    other = {**DETECTION, "bbox": [30, 30, 2, 2]}
+    other = {**DETECTION, "bbox": [30, 30, 1e6, 1e6]}  # beyond the largest area range as well
     expected = evaluate(value, [other, near], iou_types=["bbox"], metrics=[metric])
     other = {**DETECTION, "bbox": box}
     found = evaluate(value, [other, near], iou_types=["bbox"], metrics=[metric])
