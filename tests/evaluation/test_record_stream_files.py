@@ -135,7 +135,7 @@ def test_brackets_and_quotes_in_strings_end_nothing(tmp_path):
         assert read(path, size) == records
 
 
-@pytest.mark.parametrize("size", [1, 2, 5, 8, 13, 1000])
+@pytest.mark.parametrize("size", [1, 13, 1000])
 def test_text_behind_the_list_is_found_wherever_the_pieces_end(tmp_path, size):
     path = tmp_path / "results.json"
     for number in range(1, 130):
