@@ -34,12 +34,14 @@ def far_coordinate(numbers: Sequence[float]) -> float | None:
 
 def polygon_beyond_limits(polygon: Sequence[float]) -> str | None:
     """Say in words which limit a polygon of finite numbers x0, y0, x1, y1, ... exceeds, or None."""
+    reach = max(max(polygon), -min(polygon))
+    # Nearly all end here: no edge is longer than twice the reach, and there are half as many.
+    if reach <= LARGEST_COORDINATE and len(polygon) * reach <= LONGEST_OUTLINE:
+        return None
     far = far_coordinate(polygon)
     if far is not None:
         return f"coordinate {far:.6g}, limit {LARGEST_COORDINATE:,}"
-    # Cheap for nearly all: no edge is longer than the largest distance between two numbers.
-    reach = max(max(polygon), -min(polygon))
-    if len(polygon) * reach <= LONGEST_OUTLINE or not reach <= LARGEST_COORDINATE:
+    if not reach <= LARGEST_COORDINATE:  # no finite number
         return None
     points = list(zip(polygon[0::2], polygon[1::2], strict=True))
     length = sum(

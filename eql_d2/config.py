@@ -91,7 +91,7 @@ KEYS: tuple[Key, ...] = (
     Key("EVALUATION.NUM_PICTURES", 4, "test images drawn with predictions next to ground truth"),
 )
 
-# Detectron2 defaults that fit no user of this project. -1 classes: as many as the data have.
+# Detectron2 defaults that fit no user of our own tools. -1 classes: as many as the data have.
 CHANGED_DEFAULTS: Mapping[str, Any] = {
     "MODEL.DEVICE": "auto",
     "MODEL.ROI_HEADS.NUM_CLASSES": -1,
@@ -119,16 +119,27 @@ def detectron2_defaults() -> CfgNode:
     return CfgNode(json.loads(text))
 
 
+def default_config(detectron2: CfgNode | None = None) -> CfgNode:
+    """Return the tree that our own tools start from: all keys, with :data:`CHANGED_DEFAULTS`.
+
+    Args:
+        detectron2: Detectron2's own ``get_cfg()``, which is left as it is; the bundled table of
+            the same keys where it is left out.
+    """
+    cfg = detectron2_defaults() if detectron2 is None else detectron2.clone()
+    add_eql_config(cfg)
+    for name, value in CHANGED_DEFAULTS.items():
+        node, leaf = _node(cfg, name)
+        node[leaf] = value
+    return cfg
+
+
 def add_eql_config(cfg: CfgNode) -> None:
-    """Add :data:`KEYS` to ``cfg`` in place, and change the defaults in :data:`CHANGED_DEFAULTS`."""
-    for name, value in [*((k.name, k.default) for k in KEYS), *CHANGED_DEFAULTS.items()]:
-        *parents, leaf = name.split(".")
-        node = cfg
-        for parent in parents:
-            if parent not in node:
-                node[parent] = type(cfg)()
-            node = node[parent]
-        node[leaf] = list(value) if isinstance(value, list) else value
+    """Add those of :data:`KEYS` that ``cfg`` lacks, in place; what it has keeps its value."""
+    for key in KEYS:
+        node, leaf = _node(cfg, key.name)
+        if leaf not in node:
+            node[leaf] = list(key.default) if isinstance(key.default, list) else key.default
 
 
 def load_config(
@@ -185,8 +196,7 @@ def _merged(
     defaults: CfgNode | None, tree: Mapping[str, Any], source: str, overrides: Sequence[str] = ()
 ) -> CfgNode:
     """Return the defaults with what a file and a command line set, both checked."""
-    cfg = detectron2_defaults() if defaults is None else defaults.clone()
-    add_eql_config(cfg)
+    cfg = default_config(defaults)
     _check_extent(tree, source)
     entries = [(k, v, source) for k, v in leaves(tree, cfg)]
     entries += [(k, v, "command line") for k, v in parse_overrides(overrides)]
@@ -254,10 +264,8 @@ def find_key(name: str) -> str | None:
     word = name.lstrip("-").lower().replace("_", "-")
     if word in OTHER_NAMES:
         return OTHER_NAMES[word]
-    defaults = detectron2_defaults()
-    add_eql_config(defaults)
     by_leaf: dict[str, list[str]] = {}
-    for key, _ in leaves(defaults, None):
+    for key, _ in leaves(default_config()):
         by_leaf.setdefault(key.rsplit(".", 1)[-1], []).append(key)
     close = difflib.get_close_matches(word.replace("-", "_").upper(), by_leaf, n=1, cutoff=0.85)
     if not close:
@@ -277,11 +285,19 @@ def get_value(cfg: CfgNode, name: str) -> Any:
 
 def changed_keys(cfg: CfgNode, defaults: CfgNode | None = None) -> dict[str, Any]:
     """Return the keys whose value differs from the defaults, with their values."""
-    if defaults is None:
-        defaults = detectron2_defaults()
-        add_eql_config(defaults)
-    base = dict(leaves(defaults))
+    base = dict(leaves(default_config() if defaults is None else defaults))
     return {k: v for k, v in leaves(cfg) if k not in base or _plain(base[k]) != _plain(v)}
+
+
+def _node(cfg: CfgNode, name: str) -> tuple[CfgNode, str]:
+    """Return the node that holds the dotted key ``name``, making it if need be, and its leaf."""
+    *parents, leaf = name.split(".")
+    node = cfg
+    for parent in parents:
+        if parent not in node:
+            node[parent] = type(cfg)()
+        node = node[parent]
+    return node, leaf
 
 
 def _plain(value: Any) -> Any:

@@ -41,7 +41,7 @@ PREDICTION_RANGES: Mapping[str, tuple[float, float]] = {
 def config_problems(cfg: CfgNode) -> list[str]:
     """Return what is wrong with the values of ``cfg``, one sentence a problem; [] when nothing."""
     return [
-        *_loss_problems(cfg),
+        *loss_problems(cfg),
         *_data_problems(cfg),
         *_solver_problems(cfg),
         *_sampling_problems(cfg),
@@ -102,6 +102,41 @@ def prediction_problems(cfg: CfgNode) -> list[str]:
         if bad:
             problems.append(f"{name} must lie in [{low}, {high}], got {bad[0]}")
     return problems
+
+
+def loss_problems(cfg: CfgNode) -> list[str]:
+    """Return what is wrong with ``MODEL.EQL.LOSS``; asked by runs, and where a loss is built."""
+    loss = cfg.MODEL.EQL.LOSS
+    problems = []
+    if loss.NAME not in LOSSES:
+        close = difflib.get_close_matches(loss.NAME, LOSSES, n=1, cutoff=0.4)
+        hint = f"; did you mean {close[0]}?" if close else ""
+        problems.append(
+            f"MODEL.EQL.LOSS.NAME must be one of {', '.join(LOSSES)}, got {loss.NAME!r}{hint}"
+        )
+    for key, high in (("LAMBDA", 1.0), ("TAIL_RATIO", 1.0), ("GAMMA", 1.0)):
+        if not 0.0 <= loss[key] <= high:
+            problems.append(f"MODEL.EQL.LOSS.{key} must lie in [0, 1], got {loss[key]}")
+    if not 0.0 < loss.PRIOR_PROB < 1.0:
+        problems.append(f"MODEL.EQL.LOSS.PRIOR_PROB must lie in (0, 1), got {loss.PRIOR_PROB}")
+    if loss.LAMBDA > 0 and loss.TAIL_RATIO > 0:
+        problems.append(
+            f"MODEL.EQL.LOSS.LAMBDA ({loss.LAMBDA}) and TAIL_RATIO ({loss.TAIL_RATIO}) both choose "
+            "the tail; set one of them to 0"
+        )
+    if needs_tail(cfg) and loss.LAMBDA == 0 and loss.TAIL_RATIO == 0:
+        problems.append(
+            f"{loss.NAME} needs MODEL.EQL.LOSS.LAMBDA (LVIS v0.5: 0.00177, v1: 0.0011) or "
+            "TAIL_RATIO (0.02 to 0.10 for your own data); without a tail it is its own baseline, "
+            "SigmoidCE or SoftmaxCE"
+        )
+    return problems + _threshold_problems(cfg)
+
+
+def needs_tail(cfg: CfgNode) -> bool:
+    """Whether the loss is one that, without a category below lambda, is its own baseline."""
+    loss = cfg.MODEL.EQL.LOSS
+    return loss.NAME in TAIL_LOSSES and loss.THRESHOLD_FUNCTION == "step"
 
 
 def mask_problems(cfg: CfgNode, has_masks: Mapping[str, bool]) -> list[str]:
@@ -179,35 +214,6 @@ def _category(categories: Mapping[int, str], category_id: int) -> str:
         return "missing"
     name = repr(categories[category_id])
     return name if len(name) <= 60 else f"{name[:57]}..."
-
-
-def _loss_problems(cfg: CfgNode) -> list[str]:
-    loss = cfg.MODEL.EQL.LOSS
-    problems = []
-    if loss.NAME not in LOSSES:
-        close = difflib.get_close_matches(loss.NAME, LOSSES, n=1, cutoff=0.4)
-        hint = f"; did you mean {close[0]}?" if close else ""
-        problems.append(
-            f"MODEL.EQL.LOSS.NAME must be one of {', '.join(LOSSES)}, got {loss.NAME!r}{hint}"
-        )
-    for key, high in (("LAMBDA", 1.0), ("TAIL_RATIO", 1.0), ("GAMMA", 1.0)):
-        if not 0.0 <= loss[key] <= high:
-            problems.append(f"MODEL.EQL.LOSS.{key} must lie in [0, 1], got {loss[key]}")
-    if not 0.0 < loss.PRIOR_PROB < 1.0:
-        problems.append(f"MODEL.EQL.LOSS.PRIOR_PROB must lie in (0, 1), got {loss.PRIOR_PROB}")
-    if loss.LAMBDA > 0 and loss.TAIL_RATIO > 0:
-        problems.append(
-            f"MODEL.EQL.LOSS.LAMBDA ({loss.LAMBDA}) and TAIL_RATIO ({loss.TAIL_RATIO}) both choose "
-            "the tail; set one of them to 0"
-        )
-    makes_tail = loss.NAME in TAIL_LOSSES and loss.THRESHOLD_FUNCTION == "step"
-    if makes_tail and loss.LAMBDA == 0 and loss.TAIL_RATIO == 0:
-        problems.append(
-            f"{loss.NAME} needs MODEL.EQL.LOSS.LAMBDA (LVIS v0.5: 0.00177, v1: 0.0011) or "
-            "TAIL_RATIO (0.02 to 0.10 for your own data); without a tail it is its own baseline, "
-            "SigmoidCE or SoftmaxCE"
-        )
-    return problems + _threshold_problems(cfg)
 
 
 def _threshold_problems(cfg: CfgNode) -> list[str]:

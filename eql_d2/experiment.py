@@ -34,7 +34,9 @@ from eql_d2.config_checks import (
     category_difference,
     config_problems,
     fit_problems,
+    loss_problems,
     mask_problems,
+    needs_tail,
     prediction_problems,
 )
 from eql_d2.data import DetectionData, generate_longtail_shapes, load_detection_data
@@ -276,20 +278,47 @@ def data_paths(cfg: CfgNode, *, training: bool) -> DataPaths:
 
 
 def resolve_lambda(cfg: CfgNode, statistics: CategoryStatistics) -> float:
-    """Return lambda: as given, or from the wanted tail ratio, or 0 when neither is set."""
+    """Return lambda: as given, or from the wanted tail ratio, or 0 when neither is set.
+
+    Raises:
+        ConfigError: no tail has so small a ratio, or the loss needs a tail and no category is below
+            lambda. The message names the smallest value that selects one.
+    """
     loss = cfg.MODEL.EQL.LOSS
-    if loss.LAMBDA > 0 or loss.TAIL_RATIO == 0:
-        return float(loss.LAMBDA)
-    return statistics.lambda_for_tail_ratio(loss.TAIL_RATIO)
+    lambda_ = float(loss.LAMBDA)
+    if lambda_ == 0 and loss.TAIL_RATIO > 0:
+        try:
+            return statistics.lambda_for_tail_ratio(loss.TAIL_RATIO)
+        except ConfigError as error:
+            raise ConfigError(f"MODEL.EQL.LOSS.TAIL_RATIO: {error}") from error
+    if needs_tail(cfg) and not statistics.tail_mask(lambda_).any():
+        ratio = statistics.smallest_tail_ratio()
+        least = statistics.lambda_for_tail_ratio(ratio)
+        raise ConfigError(
+            f"MODEL.EQL.LOSS.LAMBDA {lambda_:g} selects no category, and {loss.NAME} without a "
+            f"tail is its own baseline; the smallest tail here has LAMBDA {least:.6g} or "
+            f"TAIL_RATIO {ratio:g}: {statistics.describe_tail(least)}"
+        )
+    return lambda_
 
 
 def loss_from_config(cfg: CfgNode, statistics: CategoryStatistics) -> ClassificationLoss:
-    """Build the classification loss that ``MODEL.EQL.LOSS`` names."""
+    """Build the classification loss that ``MODEL.EQL.LOSS`` names.
+
+    Raises:
+        ConfigError: naming all wrong values of ``MODEL.EQL.LOSS``, or as :func:`resolve_lambda`.
+    """
+    problems = loss_problems(cfg)
+    if problems:
+        raise ConfigError(problems)
+    lambda_ = resolve_lambda(cfg, statistics)
+    if needs_tail(cfg):
+        _warn_of_odd_tail(statistics, lambda_)
     loss = cfg.MODEL.EQL.LOSS
     return build_loss(
         loss.NAME,
         image_fraction=statistics.image_fraction,
-        lambda_=resolve_lambda(cfg, statistics),
+        lambda_=lambda_,
         threshold_function=loss.THRESHOLD_FUNCTION,
         threshold_parameters=tuple(loss.THRESHOLD_PARAMETERS),
         exclude_background=loss.EXCLUDE_BACKGROUND,
@@ -362,6 +391,21 @@ def finish_evaluation(
 def _categories(statistics: CategoryStatistics) -> dict[int, str]:
     """Return category names by dataset id, in contiguous order."""
     return dict(zip(statistics.category_ids, statistics.names, strict=True))
+
+
+def _warn_of_odd_tail(statistics: CategoryStatistics, lambda_: float) -> None:
+    """Say so where the tail is all categories, or none that is ever trained on."""
+    tail = statistics.tail_mask(lambda_)
+    if tail.all():
+        logger.warning(
+            f"all {len(tail)} categories are tail at lambda {lambda_:g} "
+            "(MODEL.EQL.LOSS.LAMBDA or TAIL_RATIO), which is meant to select the rarest alone"
+        )
+    elif not statistics.image_count[tail].any():
+        logger.warning(
+            f"the tail at lambda {lambda_:g} (MODEL.EQL.LOSS.LAMBDA) holds only categories without "
+            f"images ({int(tail.sum())}): none that has images is tail"
+        )
 
 
 def _below_datasets(path: str) -> Path:

@@ -167,3 +167,17 @@ def test_both_readers_tell_of_names_that_categories_share(read, caplog):
     value["categories"][1]["name"] = "cup"
     read(value)
     assert "1 names belong to more than one category: 'cup' (ids 1, 2)" in caplog.text
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("box", [[0, 0, 1e300, 1e300], [-1e300, 0, 1e300, 9], [1e308] * 4])
+@pytest.mark.parametrize("metric", ["ap", "proposals"])
+def test_detections_of_any_size_are_scored_as_the_official_code_does(box, metric):
+    """They meet no object; results, unlike annotations, are not limited: models may diverge."""
+    value, near = content(), {**DETECTION, "score": 0.4}
+    other = {**DETECTION, "bbox": [30, 30, 1e6, 1e6]}  # beyond the largest area range as well
+    expected = evaluate(value, [other, near], iou_types=["bbox"], metrics=[metric])
+    other = {**DETECTION, "bbox": box}
+    found = evaluate(value, [other, near], iou_types=["bbox"], metrics=[metric])
+    assert found.metrics == expected.metrics
+    assert coco_mask.iou([box], [[1.0, 1, 8, 8]], [0])[0, 0] == 0

@@ -52,6 +52,27 @@ def test_keys_are_unique_and_none_shadows_a_detectron2_key():
         assert get_value(plain, name) != CHANGED_DEFAULTS[name]
 
 
+def test_adding_our_keys_changes_no_other(write_yaml):
+    """Else a stock trainer, model or baseline in the same program would see our tools' defaults."""
+    cfg, plain = detectron2_defaults(), detectron2_defaults()
+    cfg.MODEL.DEVICE = "cuda:1"  # the caller's own
+    add_eql_config(cfg)
+    assert cfg.MODEL.DEVICE == "cuda:1"
+    cfg.MODEL.DEVICE = plain.MODEL.DEVICE
+    for name in {key.name.split(".")[0] for key in KEYS} - {"MODEL"}:
+        del cfg[name]
+    del cfg.MODEL["EQL"]
+    assert cfg == plain
+
+
+def test_adding_our_keys_again_keeps_their_values():
+    cfg = detectron2_defaults()
+    add_eql_config(cfg)
+    cfg.MODEL.EQL.LOSS.LAMBDA = 0.0011
+    add_eql_config(cfg)
+    assert cfg.MODEL.EQL.LOSS.LAMBDA == 0.0011
+
+
 def test_list_defaults_are_not_shared_between_trees():
     first, second = CfgNode(), CfgNode()
     add_eql_config(first)

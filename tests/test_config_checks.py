@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from eql_d2.config import add_eql_config, detectron2_defaults
+from eql_d2.config import default_config
 from eql_d2.config_checks import (
     category_difference,
     config_problems,
@@ -19,8 +19,7 @@ CATEGORIES = {1: "cat", 5: "dog", 9: "bird"}
 
 @pytest.fixture
 def cfg():
-    cfg = detectron2_defaults()
-    add_eql_config(cfg)
+    cfg = default_config()
     cfg.MODEL.EQL.LOSS.TAIL_RATIO = 0.05
     return cfg
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 from eql_d2.categories import CategoryStatistics, Grouping, read_statistics, write_statistics
 from eql_d2.checkpoint import METADATA_KEY, checkpoint_metadata
-from eql_d2.config import add_eql_config, detectron2_defaults, load_config
+from eql_d2.config import default_config, load_config
 from eql_d2.errors import ConfigError, DataError
 from eql_d2.experiment import (
     checkpoint_categories,
@@ -68,8 +68,7 @@ def image_folder(tmp_path):
 
 @pytest.fixture
 def cfg(tmp_path, image_folder):
-    cfg = detectron2_defaults()
-    add_eql_config(cfg)
+    cfg = default_config()
     cfg.DATA.TRAIN_JSON = cfg.DATA.TEST_JSON = str(annotation_file(tmp_path / "train.json"))
     cfg.DATA.TRAIN_IMAGES = cfg.DATA.TEST_IMAGES = str(image_folder)
     cfg.MODEL.EQL.LOSS.LAMBDA = 0.4
@@ -104,6 +103,79 @@ def test_lambda_follows_from_a_wanted_tail_ratio(cfg):
     assert experiment.statistics.tail_ratio(experiment.lambda_) == pytest.approx(0.1)
     mask = loss_from_config(cfg, experiment.statistics).tail_mask
     assert mask.tolist() == [False, False, True]
+
+
+def test_a_tail_ratio_that_selects_nothing_is_refused(cfg):
+    cfg.MODEL.EQL.LOSS.LAMBDA = 0.0
+    cfg.MODEL.EQL.LOSS.TAIL_RATIO = 0.05
+    with pytest.raises(ConfigError) as caught:
+        prepare_experiment(cfg, training=True)
+    assert str(caught.value).startswith("MODEL.EQL.LOSS.TAIL_RATIO: a tail ratio of 0.05 selects")
+    assert str(caught.value).endswith("is 0.1: 1 category with 1 image")
+    cfg.MODEL.EQL.LOSS.TAIL_RATIO = 0.1
+    assert prepare_experiment(cfg, training=True).lambda_ == pytest.approx(2 / 6)
+
+
+@pytest.mark.parametrize("name", ["EQL", "SEQL"])
+def test_a_lambda_that_selects_nothing_is_refused(cfg, name):
+    cfg.MODEL.EQL.LOSS.NAME = name
+    cfg.MODEL.EQL.LOSS.LAMBDA = 0.001
+    with pytest.raises(ConfigError) as caught:
+        prepare_experiment(cfg, training=True)
+    assert str(caught.value) == (
+        f"MODEL.EQL.LOSS.LAMBDA 0.001 selects no category, and {name} without a tail is its own "
+        "baseline; the smallest tail here has LAMBDA 0.333333 or TAIL_RATIO 0.1: 1 category with 1 "
+        "image"
+    )
+    cfg.MODEL.EQL.LOSS.LAMBDA = 0.333333
+    prepare_experiment(cfg, training=True)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("NAME", "SoftmaxCE"), ("THRESHOLD_FUNCTION", "gompertz")]
+)
+def test_lambda_may_select_nothing_where_it_only_names_what_is_logged(cfg, key, value):
+    cfg.MODEL.EQL.LOSS.LAMBDA = 0.001
+    cfg.MODEL.EQL.LOSS[key] = value
+    statistics = prepare_experiment(cfg, training=True).statistics
+    loss_from_config(cfg, statistics)
+
+
+@pytest.mark.parametrize(
+    ("counts", "lambda_", "said"),
+    [
+        ((6, 3, 1), 1.0, ""),
+        ((5, 3, 1), 1.0, "all 3 categories are tail at lambda 1"),
+        ((6, 3, 0), 0.1, "holds only categories without images (1)"),
+        ((6, 3, 1), 0.4, ""),
+    ],
+)
+def test_an_odd_tail_is_warned_of(cfg, caplog, counts, lambda_, said):
+    ids = [1, 2, 3]
+    statistics = CategoryStatistics.from_counts(
+        names=["a", "b", "c"],
+        category_ids=ids,
+        image_count=counts,
+        instance_count=counts,
+        num_images=6,
+    )
+    cfg.MODEL.EQL.LOSS.LAMBDA = lambda_
+    with caplog.at_level("WARNING"):
+        loss_from_config(cfg, statistics)
+    assert said in caplog.text
+    assert bool(caplog.records) == bool(said)
+
+
+def test_a_loss_is_not_built_from_wrong_values(cfg):
+    """Whoever builds it: runs check before they read data, other programs do not."""
+    statistics = prepare_experiment(cfg, training=True).statistics
+    cfg.MODEL.EQL.LOSS.LAMBDA = 0.0
+    with pytest.raises(ConfigError, match=r"EQL needs MODEL\.EQL\.LOSS\.LAMBDA"):
+        loss_from_config(cfg, statistics)
+    cfg.MODEL.EQL.LOSS.NAME, cfg.MODEL.EQL.LOSS.GAMMA = "SEQL", 1.5
+    with pytest.raises(ConfigError) as caught:
+        loss_from_config(cfg, statistics)
+    assert len(caught.value.problems) == 2
 
 
 def test_the_resolved_configuration_spells_everything_out(cfg, tmp_path):

@@ -14,7 +14,7 @@ import torch
 import yaml
 from PIL import Image
 
-from eql_d2.categories import CategoryStatistics
+from eql_d2.categories import CategoryStatistics, write_statistics
 from eql_d2.checkpoint import METADATA_KEY, checkpoint_metadata
 from eql_d2.command_line import run_tool
 from eql_d2.config import load_config
@@ -26,7 +26,7 @@ from eql_d2.experiment import loss_from_config
 with suppress(MissingPackageError):
     from eql_d2.engines.d2.compat import build_model as build_d2_model
     from eql_d2.engines.d2.compat import get_cfg
-    from eql_d2.engines.d2.statistics import write_statistics
+
 
 TOOL = Path(__file__).parents[1] / "tools" / "predict.py"
 STATISTICS = CategoryStatistics.from_counts(

@@ -6,7 +6,6 @@ Source: equalization loss, Tan et al., CVPR 2020 (arXiv 2003.05176), section 3, 
 from __future__ import annotations
 
 import json
-import logging
 import math
 import uuid
 from collections.abc import Mapping, Sequence
@@ -29,11 +28,10 @@ from eql_d2.categories.grouping import (
     groups_by_quantiles,
 )
 from eql_d2.categories.table import format_table
-from eql_d2.categories.tail import lambda_at_most
+from eql_d2.categories.tail import lambda_at_most, rounded_up
 from eql_d2.errors import ConfigError, DataError
 from eql_d2.files import STATISTICS_FILE
 
-logger = logging.getLogger("eql_d2.categories")
 _COLUMNS = ("id", "name", "frequency", "image_count", "instance_count")
 
 
@@ -225,14 +223,15 @@ class CategoryStatistics:
 
         Only as many tail ratios can be had as there are different image counts, plus one. lambda is
         put half-way between the fractions on both sides, so that rounding it in a config moves no
-        category (:func:`~eql_d2.categories.tail.lambda_at_most`). A warning is logged where no
-        category of the tail has an image.
+        category (:func:`~eql_d2.categories.tail.lambda_at_most`).
 
         Args:
-            tail_ratio: wanted share, 0 to 1; the paper's good region is 0.02 to 0.10.
+            tail_ratio: wanted share, 0 to 1; the paper's good region is 0.02 to 0.10. 0 is the
+                empty tail, or that of the categories without images.
 
         Raises:
-            ConfigError: ``tail_ratio`` is not in 0..1.
+            ConfigError: ``tail_ratio`` is not in 0..1, or above 0 but so small that no category
+                with images would be tail; the message names the smallest that selects one.
             DataError: no category has an image.
         """
         if not 0.0 <= tail_ratio <= 1.0:
@@ -240,14 +239,37 @@ class CategoryStatistics:
         self._total()
         lambda_, tail_sum = lambda_at_most(self.image_count.tolist(), self.num_images, tail_ratio)
         if tail_sum == 0 and tail_ratio > 0:
-            without = self.image_count.eq(0).sum().item()
-            logger.warning(
-                "no category with images is in the tail (categories without: %d): a tail ratio of "
-                "%g is below that of the rarest alone; an equalization loss acts as its baseline",
-                without,
-                tail_ratio,
+            least = self.smallest_tail_ratio()
+            rarest = self.describe_tail(self.lambda_for_tail_ratio(least))
+            raise ConfigError(
+                f"a tail ratio of {tail_ratio:g} selects no category that has images; the smallest "
+                f"tail ratio with a tail here is {least:g}: {rarest}"
             )
         return lambda_
+
+    def smallest_tail_ratio(self) -> float:
+        """Return the tail ratio of the rarest categories with images, rounded up to 3 digits.
+
+        Raises:
+            DataError: no category has an image.
+        """
+        total = self._total()
+        rarest = int(self.image_count[self.image_count > 0].min())
+        together = rarest * int((self.image_count == rarest).sum())
+        return rounded_up(together, total)
+
+    def describe_tail(self, lambda_: float) -> str:
+        """Say which categories are tail: ``"18 categories with 1 image each"``."""
+        counts = self.image_count[self.tail_mask(lambda_)]
+        some = counts[counts > 0]
+        number = f"{len(some)} {'category' if len(some) == 1 else 'categories'}"
+        text = number
+        if len(some):
+            low, high = int(some.min()), int(some.max())
+            images = f"{low} to {high} images" if low < high else f"{low} image{'s' * (low > 1)}"
+            text += f" with {images}{' each' * (len(some) > 1)}"
+        without = len(counts) - len(some)
+        return f"{text}, and {without} without images" if without else text
 
     def table(self, max_rows: int = 60) -> str:
         """Return groups, and categories from most to fewest images, as text to read.

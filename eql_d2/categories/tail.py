@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from decimal import ROUND_CEILING, Context
 
 
 def lambda_at_most(
@@ -32,3 +33,8 @@ def lambda_at_most(
             break
         inside, tail_sum = level, tail_sum + level_sum
     return (inside + outside) / 2 / num_images, tail_sum
+
+
+def rounded_up(part: int, whole: int, digits: int = 3) -> float:
+    """Return ``part / whole`` with so many significant digits, not below the quotient."""
+    return float(Context(prec=digits, rounding=ROUND_CEILING).divide(part, whole))

@@ -53,7 +53,9 @@ def load_detection_data(
     Raises:
         DataError: one report of all that is wrong, by kind, with counts and first examples: the
             file cannot be read, keys are missing, ids stand twice or match no category, images are
-            missing on disk, or more annotations are unusable than usable.
+            missing on disk, have names that lead out of ``image_root`` or impossible sizes,
+            coordinates are beyond the limits of :mod:`eql_d2.annotation_checks`, or more
+            annotations are unusable than usable.
     """
     content = read_annotation_file(json_path)
     return check_content(content, json_path, image_root, check_images=check_images)

@@ -66,7 +66,9 @@ def read_ground_truth(
     image has LVIS fields, ``iscrowd`` means what it means in COCO.
 
     Raises:
-        DataError: The annotations lack what is needed; all problems of a kind are told at once.
+        DataError: The annotations lack what is needed, an id is repeated, or a size, a coordinate
+            or an outline is beyond :mod:`eql_d2.annotation_checks`, which training refuses as well;
+            all problems of a kind are told at once.
     """
     parts, subject = _load(annotations)
     images = _read_images(parts["images"], subject, need_sizes=need_masks)

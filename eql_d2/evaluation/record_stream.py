@@ -114,13 +114,14 @@ def _last_batch(source: ByteSource, buffer: bytes, offset: int, end: int) -> lis
         raise AssertionError("the parser takes an array without an end")
     batch = _parse(source, buffer[: end + 1], offset)
     rest, position = buffer[end + 1 :], offset + end + 1
-    while rest:
+    while True:
         if text := rest.lstrip(SPACE):
             place = position + len(rest) - len(text)
             raise _error(source, place, "text after the end of the list")
         position += len(rest)
-        rest = source.read(CHUNK_BYTES)
-    return batch
+        rest = source.read(CHUNK_BYTES)  # the list may end where the buffer does
+        if not rest:
+            return batch
 
 
 def _guess(buffer: bytes) -> int:

@@ -4,6 +4,8 @@ The result is that of ``torchvision.ops.batched_nms`` over all candidates, cut t
 bit. But non-maximum suppression walks down the scores, and nothing behind the D-th survivor can
 change the D before it: only the best candidates are decoded and compared, and more only where these
 leave too few. At LVIS's threshold of 1e-4 and 1203 categories that is about 1 % of the candidates.
+How many they are depends on the scores, which no recorded graph can follow: a model that is being
+exported looks at all of them.
 
 Shape legend: R ROIs of one image, K foreground categories, C candidates, D detections kept.
 """
@@ -56,6 +58,16 @@ class Selection:
         )
 
 
+def is_exporting() -> bool:
+    """Whether ``torch.jit.trace``, ``torch.export`` or ``torch.compile`` records the operations.
+
+    What Python or NumPy compute from the values of tensors would stay in the graph as a constant of
+    the example input. Code that TorchScript compiles (``torch.jit.script``) asks
+    ``torch.jit.is_scripting()`` itself, which the compiler must see in the condition.
+    """
+    return torch.jit.is_tracing() or torch.compiler.is_compiling()
+
+
 def select_detections(
     scores: Tensor,
     decode: Decoder,
@@ -81,6 +93,11 @@ def select_detections(
         exact_ties: equal scores as :func:`_has_ties` says; else by ROI, then category.
     """
     scores = scores.contiguous()
+    if is_exporting():
+        places = (scores.reshape(-1) > score_threshold).nonzero()[:, 0]
+        every = _decoded(scores, places, decode, min_side)
+        kept = batched_nms(every.boxes, every.scores, every.categories + first_label, nms_threshold)
+        return every.take(kept if max_detections < 0 else kept[:max_detections])
     total = int(torch.count_nonzero(scores > score_threshold))
     limit = SHIFTED_UP_TO.get(scores.device.type, SHIFTED_UP_TO["other"])
     wanted = max_detections if max_detections >= 0 else total
@@ -117,11 +134,16 @@ def _candidates(
     count: int,
 ) -> Selection:
     """The ``count`` best candidates, as :func:`_best_candidates`, less those of small boxes."""
-    flat, num_categories = scores.reshape(-1), scores.shape[1]
-    places = _best_candidates(flat, count, total, threshold)
+    places = _best_candidates(scores.reshape(-1), count, total, threshold)
+    return _decoded(scores, places, decode, min_side)
+
+
+def _decoded(scores: Tensor, places: Tensor, decode: Decoder, min_side: float | None) -> Selection:
+    """The candidates at ``places`` of the flattened scores, less those of small boxes."""
+    num_categories = scores.shape[1]
     rois = torch.div(places, num_categories, rounding_mode="floor")
     categories = places - rois * num_categories
-    found = Selection(decode(rois, categories), flat[places], categories, rois)
+    found = Selection(decode(rois, categories), scores.reshape(-1)[places], categories, rois)
     return found if min_side is None else found.take(remove_small_boxes(found.boxes, min_side))
 
 

@@ -25,6 +25,10 @@ class ClassificationLoss(nn.Module, ABC):
     softmax decoder. A loss with state keeps it in persistent buffers and overrides
     :meth:`forward`, the only method that may change it, and in training mode alone.
 
+    TorchScript compiles :meth:`scores` and nothing else; what else it would look at, a property or
+    an overridden :meth:`forward`, is marked ``torch.jit.unused``, and annotations of buffers stand
+    in ``__init__``.
+
     Attributes:
         num_classes: K, the number of foreground categories.
         num_logits: C, the width the classifier must have.
@@ -58,6 +62,7 @@ class ClassificationLoss(nn.Module, ABC):
         if linear.bias is not None:
             nn.init.zeros_(linear.bias)
 
+    @torch.jit.unused
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Return :meth:`value`; a loss with state also updates it here, in training mode."""
         return self.value(logits, labels)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from eql_d2.losses.base import (
@@ -57,8 +58,6 @@ class EqualizationLoss(SigmoidLoss):
         TypeError: the mask is neither bool nor floating point.
     """
 
-    tail_mask: Tensor
-
     def __init__(
         self, tail_mask: Tensor, *, exclude_background: bool = True, prior_prob: float = 0.001
     ) -> None:
@@ -67,8 +66,10 @@ class EqualizationLoss(SigmoidLoss):
         super().__init__(len(tail_mask), prior_prob=prior_prob)
         self.exclude_background = exclude_background
         self.register_buffer("tail_mask", tail_mask.detach().clone(), persistent=False)
+        self.tail_mask: Tensor
 
     @property
+    @torch.jit.unused
     def weights(self) -> NegativeWeights:
         """The weights ``1 - E_r T_j`` of the negatives."""
         return NegativeWeights(self.tail_mask, self.exclude_background)

@@ -47,6 +47,7 @@ class SigmoidLoss(ClassificationLoss):
         self._prior_bias = prior_bias(prior_prob)
 
     @property
+    @torch.jit.unused
     def weights(self) -> NegativeWeights:
         """The weights of the negatives: none are left out."""
         return NegativeWeights()

@@ -78,8 +78,6 @@ class SoftmaxEqualizationLoss(SoftmaxLoss):
         TypeError: the mask is neither bool nor floating point.
     """
 
-    tail_mask: Tensor
-
     def __init__(self, tail_mask: Tensor, *, gamma: float = 0.9, background: bool = True) -> None:
         check_tail_mask(tail_mask)
         check_tail_mask_values(tail_mask)
@@ -88,6 +86,7 @@ class SoftmaxEqualizationLoss(SoftmaxLoss):
         self.gamma = gamma
         padded = F.pad(tail_mask.detach().clone(), (0, self.num_logits - self.num_classes))
         self.register_buffer("tail_mask", padded, persistent=False)
+        self.tail_mask: Tensor
 
     def terms(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Return the loss of every ROI, (R,), with beta from the global generator."""

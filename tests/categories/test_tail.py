@@ -1,6 +1,5 @@
 """Which categories are tail, and which lambda gives a wanted share of them."""
 
-import logging
 import math
 
 import pytest
@@ -91,9 +90,13 @@ def test_tail_ratio_equals_a_plain_sum(case, lambda_):
 def test_lambda_gives_the_largest_tail_that_does_not_exceed_the_wish(case, wanted):
     counts, num_images = case
     statistics = make(counts, num_images)
-    reached = statistics.tail_ratio(statistics.lambda_for_tail_ratio(wanted))
     possible = [sum(n for n in counts if n < limit) / sum(counts) for limit in range(32)]
-    assert reached == max(ratio for ratio in possible if ratio <= wanted)
+    best = max(ratio for ratio in possible if ratio <= wanted)
+    if best == 0 < wanted:
+        with pytest.raises(ConfigError):
+            statistics.lambda_for_tail_ratio(wanted)
+    else:
+        assert statistics.tail_ratio(statistics.lambda_for_tail_ratio(wanted)) == best
 
 
 @given(counts_and_images(), st.floats(0.0, 1.2))
@@ -125,12 +128,38 @@ def test_a_tail_ratio_outside_of_0_to_1_is_refused(wanted):
         make([1, 2]).lambda_for_tail_ratio(wanted)
 
 
-@pytest.mark.parametrize(("counts", "without"), [([5, 5], 0), ([0, 5, 5, 0], 2)])
-def test_a_tail_without_images_is_told(caplog, counts, without):
-    with caplog.at_level(logging.WARNING):
-        lambda_ = make(counts).lambda_for_tail_ratio(0.1)
-    assert make(counts).tail_mask(lambda_).sum() == without
-    assert f"no category with images is in the tail (categories without: {without})" in caplog.text
-    caplog.clear()
-    make([1, 99]).lambda_for_tail_ratio(0.1)
-    assert not caplog.records
+@pytest.mark.parametrize(
+    ("counts", "wanted", "smallest", "tail"),
+    [
+        # 80 real images: 18 categories of one image hold 18 / 302 = 5.96 % of all image counts
+        ([1] * 18 + [71, 71, 71, 71], 0.05, "0.0597", "18 categories with 1 image each"),
+        ([0, 1, 200], 0.004, "0.00498", "1 category with 1 image, and 1 without images"),
+        ([5, 5], 0.1, "1", "2 categories with 5 images each"),
+        ([0, 5, 5, 0], 0.99, "1", "2 categories with 5 images each, and 2 without images"),
+        # rounded up, the ratio reaches the next count too, and the message says so
+        ([10] * 1000 + [11, 89979], 0.1, "0.101", "1001 categories with 10 to 11 images each"),
+    ],
+)
+def test_a_tail_ratio_without_a_tail_is_refused_with_the_smallest_that_has_one(
+    counts, wanted, smallest, tail
+):
+    statistics = make(counts)
+    with pytest.raises(ConfigError) as caught:
+        statistics.lambda_for_tail_ratio(wanted)
+    assert str(caught.value) == (
+        f"a tail ratio of {wanted:g} selects no category that has images; the smallest tail ratio "
+        f"with a tail here is {smallest}: {tail}"
+    )
+    lambda_ = statistics.lambda_for_tail_ratio(float(smallest))
+    assert statistics.describe_tail(lambda_) == tail
+
+
+@given(counts_and_images())
+def test_the_smallest_tail_ratio_can_be_had_and_none_below_it(case):
+    statistics = make(*case)
+    smallest = statistics.smallest_tail_ratio()
+    lambda_ = statistics.lambda_for_tail_ratio(smallest)
+    assert statistics.image_count[statistics.tail_mask(lambda_)].any()
+    reached = min(n for n in case[0] if n) * case[0].count(min(n for n in case[0] if n))
+    with pytest.raises(ConfigError, match="the smallest tail ratio with a tail"):
+        statistics.lambda_for_tail_ratio(math.nextafter(reached / sum(case[0]), 0.0))

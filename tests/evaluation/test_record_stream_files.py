@@ -133,3 +133,12 @@ def test_brackets_and_quotes_in_strings_end_nothing(tmp_path):
     path.write_text(json.dumps(records))
     for size in (1, 7, 64, 1000):
         assert read(path, size) == records
+
+
+@pytest.mark.parametrize("size", [1, 13, 1000])
+def test_text_behind_the_list_is_found_wherever_the_pieces_end(tmp_path, size):
+    path = tmp_path / "results.json"
+    for number in range(1, 130):
+        path.write_bytes(b'[{"a": [' + b"1" * number + b"]}, 2] \n ]")
+        with pytest.raises(ResultsError, match="text after the end of the list"):
+            read(path, size)

@@ -15,7 +15,7 @@ RESULTS = "inference/lvis_instances_results.json"
 @pytest.fixture
 def copy(make_run, tmp_path):
     """A run of its own to damage."""
-    return shutil.copytree(make_run("eql_seed0"), tmp_path / "eql_seed0")
+    return shutil.copytree(make_run("hostile_seed0"), tmp_path / "eql_seed0")
 
 
 @pytest.mark.parametrize("value", ["1" * 400, "NaN", "Infinity", '"x"', "[]", "true2"])

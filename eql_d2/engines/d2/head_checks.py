@@ -7,6 +7,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from eql_d2.config_checks import loss_problems
+
+
+def head_problems(cfg: Any) -> list[str]:
+    """Return what is wrong with the keys that the heads' classification depends on."""
+    return loss_problems(cfg) + loss_key_problems(cfg)
+
 
 def loss_key_problems(cfg: Any) -> list[str]:
     """Return which keys choose another loss than ``MODEL.EQL.LOSS.NAME`` does."""

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from eql_d2.engines.d2.compat import (
     FastRCNNOutputLayers,
@@ -21,12 +22,14 @@ from eql_d2.engines.d2.compat import (
     cat,
     configurable,
     get_event_storage,
+    stock_fast_rcnn_inference,
 )
-from eql_d2.engines.d2.head_checks import loss_key_problems
+from eql_d2.engines.d2.head_checks import head_problems
 from eql_d2.engines.d2.selection import Limits, select_instances
 from eql_d2.engines.d2.statistics import statistics_from_config
 from eql_d2.errors import ConfigError
 from eql_d2.experiment import loss_from_config, resolve_lambda
+from eql_d2.inference import is_exporting
 from eql_d2.losses import ClassificationLoss, classification_statistics
 
 
@@ -78,10 +81,11 @@ class EQLFastRCNNOutputLayers(FastRCNNOutputLayers):
         """Translate a configuration tree to arguments.
 
         Raises:
-            ConfigError: ``USE_SIGMOID_CE`` or ``USE_FED_LOSS`` is set, which choose another loss
-                than ``MODEL.EQL.LOSS.NAME`` does, or the image counts do not fit.
+            ConfigError: ``MODEL.EQL.LOSS`` is wrong or has no tail where it needs one,
+                ``USE_SIGMOID_CE`` or ``USE_FED_LOSS`` is set, which choose another loss, or the
+                image counts do not fit.
         """
-        problems = loss_key_problems(cfg)
+        problems = head_problems(cfg)
         if problems:
             raise ConfigError(problems)
         arguments = super().from_config(cfg, input_shape)
@@ -112,15 +116,16 @@ class EQLFastRCNNOutputLayers(FastRCNNOutputLayers):
 
     def predict_probs(
         self, predictions: tuple[Tensor, Tensor], proposals: list[Instances]
-    ) -> tuple[Tensor, ...]:
+    ) -> list[Tensor]:
         """Return each image's (Ri, K + 1) scores, the last column zero.
 
         Detectron2's inference drops the last column as background before it ranks anything, so
         the K foreground scores reach it unchanged.
         """
-        scores = self.classification_loss.scores(predictions[0])
-        background = scores.new_zeros(len(scores), 1)
-        return torch.cat([scores, background], dim=1).split([len(p) for p in proposals])
+        scores = F.pad(self.classification_loss.scores(predictions[0]), [0, 1])
+        # Not len(), which a traced model would keep as a number.
+        counts = [p.proposal_boxes.tensor.shape[0] for p in proposals]
+        return list(scores.split(counts))
 
     def inference(
         self, predictions: tuple[Tensor, Tensor], proposals: list[Instances]
@@ -128,8 +133,23 @@ class EQLFastRCNNOutputLayers(FastRCNNOutputLayers):
         """Return each image's detections and the ROIs they came from.
 
         They are those of Detectron2's method to the bit, but only boxes that may get among the
-        best are decoded and compared.
+        best are decoded and compared. A model that is being exported takes Detectron2's way.
         """
+        if torch.jit.is_scripting() or is_exporting():
+            return stock_fast_rcnn_inference(
+                self.predict_boxes(predictions, proposals),
+                self.predict_probs(predictions, proposals),
+                [p.image_size for p in proposals],
+                self.test_score_thresh,
+                self.test_nms_thresh,
+                self.test_topk_per_image,
+            )
+        else:  # after a plain return TorchScript would compile it
+            return self._best_detections(predictions, proposals)
+
+    def _best_detections(
+        self, predictions: tuple[Tensor, Tensor], proposals: list[Instances]
+    ) -> tuple[list[Instances], list[Tensor]]:
         counts = [len(p) for p in proposals]
         scores = self.classification_loss.scores(predictions[0]).split(counts)
         found = [
@@ -141,6 +161,7 @@ class EQLFastRCNNOutputLayers(FastRCNNOutputLayers):
         return [instances for instances, _ in found], [rois for _, rois in found]
 
     @property
+    @torch.jit.unused
     def limits(self) -> Limits:
         """Thresholds of the detections and how many there may be."""
         return Limits(self.test_score_thresh, self.test_nms_thresh, self.test_topk_per_image)

@@ -3,11 +3,10 @@
 They are Detectron2's heads with another last layer. Importing this module registers them.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from eql_d2.engines.d2.compat import (
@@ -17,21 +16,27 @@ from eql_d2.engines.d2.compat import (
     ShapeSpec,
     StandardROIHeads,
 )
-from eql_d2.engines.d2.head_checks import cascade_problems
+from eql_d2.engines.d2.head_checks import cascade_problems, head_problems
 from eql_d2.engines.d2.output_layers import EQLFastRCNNOutputLayers
 from eql_d2.engines.d2.selection import fast_rcnn_inference
 from eql_d2.engines.d2.statistics import with_num_classes
 from eql_d2.errors import ConfigError
+from eql_d2.inference import is_exporting
 
 
 @ROI_HEADS_REGISTRY.register()
 class EQLROIHeads(StandardROIHeads):
     """Detectron2's box and mask heads, with the loss that ``MODEL.EQL.LOSS.NAME`` names."""
 
+    # Constants for TorchScript, as Detectron2 declares them for StandardROIHeads: it reads those of
+    # the class itself alone, and as objects (so this file postpones no annotations).
+    mask_on: torch.jit.Final[bool]  # type: ignore[misc]
+    keypoint_on: torch.jit.Final[bool]  # type: ignore[misc]
+
     @classmethod
     def from_config(cls, cfg: Any, input_shape: dict[str, ShapeSpec]) -> dict[str, Any]:
         """Translate a configuration tree to arguments; see :mod:`eql_d2.engines.d2.statistics`."""
-        return super().from_config(with_num_classes(cfg), input_shape)
+        return super().from_config(_checked(cfg, head_problems(cfg)), input_shape)
 
     @classmethod
     def _init_box_head(cls, cfg: Any, input_shape: dict[str, ShapeSpec]) -> dict[str, Any]:
@@ -51,11 +56,11 @@ class EQLCascadeROIHeads(CascadeROIHeads):
     @classmethod
     def from_config(cls, cfg: Any, input_shape: dict[str, ShapeSpec]) -> dict[str, Any]:
         """Translate a configuration tree to arguments; see :mod:`eql_d2.engines.d2.statistics`."""
-        return super().from_config(with_num_classes(cfg), input_shape)
+        problems = head_problems(cfg) + cascade_problems(cfg)
+        return super().from_config(_checked(cfg, problems), input_shape)
 
     @classmethod
     def _init_box_head(cls, cfg: Any, input_shape: dict[str, ShapeSpec]) -> dict[str, Any]:
-        _check_cascade(cfg)
         parts = super()._init_box_head(cfg, input_shape)
         heads: list[nn.Module] = parts["box_heads"]
         stock: list[nn.Module] = parts["box_predictors"]
@@ -71,7 +76,7 @@ class EQLCascadeROIHeads(CascadeROIHeads):
         self, features: dict[str, Tensor], proposals: list[Instances], targets: Any = None
     ) -> Any:
         """Return losses in training; else detections, by the short way to Detectron2's."""
-        if self.training:
+        if self.training or is_exporting():
             return super()._forward_box(features, proposals, targets)
         levels = [features[name] for name in self.box_in_features]
         sizes = [image.image_size for image in proposals]
@@ -88,7 +93,12 @@ class EQLCascadeROIHeads(CascadeROIHeads):
         return fast_rcnn_inference(boxes, mean, sizes, *limits)[0]
 
 
-def _check_cascade(cfg: Any) -> None:
-    problems = cascade_problems(cfg)
+def _checked(cfg: Any, problems: list[str]) -> Any:
+    """Return ``cfg`` with the number of classes spelled out, or raise for all that is wrong."""
+    try:
+        resolved = with_num_classes(cfg)
+    except ConfigError as error:
+        raise ConfigError(problems + error.problems) from error
     if problems:
         raise ConfigError(problems)
+    return resolved

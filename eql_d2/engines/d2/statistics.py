@@ -7,7 +7,9 @@ tree that models are built from; every process reads those few kilobytes instead
 annotations. The saved ``config.yaml`` keeps what the user wrote.
 
 Whoever uses the heads in a training script of their own sets ``MODEL.EQL.STATISTICS`` to a bundled
-table or to an annotation file, and needs nothing else of this package. No dataset name is read.
+table or to an annotation file, ``MODEL.EQL.LOSS.LAMBDA`` or ``TAIL_RATIO``, and
+``MODEL.ROI_HEADS.NUM_CLASSES`` to the number of categories or -1, and needs nothing else of this
+package. No dataset name is read.
 """
 
 from __future__ import annotations
@@ -44,7 +46,8 @@ def statistics_from_config(cfg: Any) -> CategoryStatistics:
     if num_classes not in (-1, len(statistics)):
         raise ConfigError(
             f"MODEL.ROI_HEADS.NUM_CLASSES is {num_classes} but MODEL.EQL.STATISTICS {source} has "
-            f"{len(statistics)} categories; set it to {len(statistics)}"
+            f"{len(statistics)} categories; set it to {len(statistics)}, or to -1 to take it from "
+            "there"
         )
     return statistics
 

@@ -24,6 +24,8 @@ SIZE_DIVISIBILITY = 32
 class MaskRcnn(nn.Module):
     """Images in, losses (training) or detections (inference) out.
 
+    For export it can be traced (``torch.jit.trace``, one image size a trace), not scripted.
+
     Args:
         backbone: images to pyramid levels.
         rpn: levels to proposals.
@@ -75,9 +77,17 @@ class MaskRcnn(nn.Module):
         return {**losses, **rpn_losses} if self.training else detections
 
     def batch_images(self, images: list[Tensor]) -> ImageList:
-        """Normalise images and pad them with zeros, right and below, to one common size."""
-        images = [(image - self.pixel_mean) / self.pixel_std for image in images]
+        """Normalise images and pad them with zeros, right and below, to one common size.
+
+        A traced model (``torch.jit.trace``) is one for images of the size it was traced with, and
+        refuses others.
+        """
         shapes = [(int(image.shape[1]), int(image.shape[2])) for image in images]
+        # The sizes, by which boxes are clipped, are numbers in a traced model; expand checks them.
+        images = [
+            (image.expand(-1, *shape) - self.pixel_mean) / self.pixel_std
+            for image, shape in zip(images, shapes, strict=True)
+        ]
         height, width = (
             math.ceil(max(sides) / SIZE_DIVISIBILITY) * SIZE_DIVISIBILITY
             for sides in zip(*shapes, strict=True)

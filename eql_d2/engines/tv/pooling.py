@@ -46,21 +46,23 @@ class AlignedRoIPooler(nn.Module):
             ``(sum R_i, C, resolution, resolution)``.
         """
         rois = torch.cat(
-            [torch.cat([b.new_full((len(b), 1), i), b], dim=1) for i, b in enumerate(boxes)]
+            [torch.cat([torch.full_like(b[:, :1], i), b], dim=1) for i, b in enumerate(boxes)]
         )
         finest = features[self._levels[0]]
-        pooled = finest.new_zeros((len(rois), finest.shape[1], *[self._resolution] * 2))
+        pooled = finest.new_zeros((rois.shape[0], finest.shape[1], *[self._resolution] * 2))
         assigned = assign_levels(rois[:, 1:], self._levels)
         for i, level in enumerate(self._levels):
             here = torch.where(assigned == i)[0]
-            pooled[here] = roi_align(
+            of_level = roi_align(
                 features[level],
                 rois[here],
                 self._resolution,
                 spatial_scale=1.0 / level_stride(level),
                 sampling_ratio=self._sampling_ratio,
                 aligned=True,
-            ).to(pooled.dtype)
+            )
+            # Not pooled[here] = ..., whose graph depends on whether there is one ROI or more.
+            pooled.index_copy_(0, here, of_level.to(pooled.dtype))
         return pooled
 
 

@@ -158,7 +158,7 @@ class EqlRoIHeads(RoIHeads):
 
         Masks are probabilities ``(D, M, M)`` on the box, not yet pasted into the image.
         """
-        counts = [len(p) for p in proposals]
+        counts = [p.shape[0] for p in proposals]
         logits, deltas = self.predict_boxes(features, proposals, image_shapes)
         scores = self.loss.scores(logits).split(counts)
         found = []
@@ -186,7 +186,7 @@ class EqlRoIHeads(RoIHeads):
         """Return logits ``(R, num_logits)`` and regression ``(R, K or 1, 4)``."""
         pooled = self.box_roi_pool(features, rois, image_shapes)
         logits, deltas = self.box_predictor(self.box_head(pooled))
-        return logits, deltas.reshape(len(deltas), -1, 4)
+        return logits, deltas.unflatten(1, (-1, 4))
 
     def predict_masks(self, features: Features, rois: list[Tensor], image_shapes: Shapes) -> Tensor:
         """Return mask logits ``(R, K or 1, M, M)``."""
@@ -200,6 +200,6 @@ class EqlRoIHeads(RoIHeads):
         labels = torch.cat([d["labels"] for d in found])
         chosen = own_category(logits.sigmoid(), labels)
         for detection, masks in zip(
-            found, chosen.split([len(d["boxes"]) for d in found]), strict=True
+            found, chosen.split([d["boxes"].shape[0] for d in found]), strict=True
         ):
             detection["masks"] = masks

@@ -16,7 +16,7 @@ Targets = list[dict[str, Tensor]]
 def own_category(values: Tensor, labels: Tensor) -> Tensor:
     """Pick each ROI's entry for its category from ``(R, K or 1, ...)``; ``(R, ...)``."""
     columns = labels if values.shape[1] > 1 else torch.zeros_like(labels)
-    return values[torch.arange(len(labels), device=labels.device), columns]
+    return values[torch.arange(labels.shape[0], device=labels.device), columns]
 
 
 def box_regression_loss(

@@ -44,8 +44,8 @@ def select_boxes(
 
     def decode(rois: Tensor, categories: Tensor) -> Tensor:
         columns = categories if deltas.shape[1] > 1 else torch.zeros_like(categories)
-        boxes = coder.decode(deltas[rois, columns], [proposals[rois]])
-        return box_ops.clip_boxes_to_image(boxes.reshape(-1, 4), image_size)
+        boxes = coder.decode_single(deltas[rois, columns], proposals[rois])
+        return box_ops.clip_boxes_to_image(boxes, image_size)
 
     return select_detections(
         scores,

@@ -26,6 +26,7 @@ pytestmark = pytest.mark.detectron2
 def cfg():
     tree = get_cfg()
     add_eql_config(tree)
+    tree.MODEL.ROI_HEADS.NUM_CLASSES = -1
     return tree
 
 
@@ -101,8 +102,10 @@ def test_a_file_that_is_not_there(cfg, tmp_path):
         statistics_from_config(cfg)
 
 
-def test_other_class_count(cfg):
+@pytest.mark.parametrize("number", [80, 1230])  # Detectron2's default, and the other LVIS's
+def test_other_class_count(cfg, number):
     cfg.MODEL.EQL.STATISTICS = "lvis_v1"
-    cfg.MODEL.ROI_HEADS.NUM_CLASSES = 1230
-    with pytest.raises(ConfigError, match=r"NUM_CLASSES is 1230 .* 1203 categories"):
+    cfg.MODEL.ROI_HEADS.NUM_CLASSES = number
+    message = rf"NUM_CLASSES is {number} .* 1203 categories; set it to 1203, or to -1"
+    with pytest.raises(ConfigError, match=message):
         statistics_from_config(cfg)

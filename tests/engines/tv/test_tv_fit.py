@@ -19,7 +19,7 @@ def fitted(tiny_config, squares, tmp_path_factory):
     overrides = [
         *(*squares.overrides, "OUTPUT_DIR", str(folder), "SOLVER.MAX_ITER", "100"),
         *("SOLVER.STEPS", "[80]", "SOLVER.BASE_LR", "0.02", "SOLVER.WARMUP_ITERS", "20"),
-        *("SOLVER.IMS_PER_BATCH", "4", "MODEL.EQL.LOSS.LAMBDA", "0.5"),
+        *("SOLVER.IMS_PER_BATCH", "4", "MODEL.EQL.LOSS.LAMBDA", "0.4"),
         *("SOLVER.CLIP_GRADIENTS.ENABLED", "True", "SOLVER.CLIP_GRADIENTS.CLIP_TYPE", "norm"),
     ]
     return folder, run(TrainOptions(str(tiny_config), overrides=tuple(overrides)))
