@@ -55,7 +55,8 @@ _RUN_FILES = {
 # What a killed run leaves of a file that it was writing.
 _PARTIAL = re.compile(r"(?P<visible>.+)\.partial|\.(?P<stem>.+)\.\d+\.partial(?P<suffix>\.\w+)?")
 # How the Detectron2 engine's log begins. The redirected output of a command begins otherwise.
-_LOG_BEGINNING = re.compile(r"\[\d{4}-\d\d-\d\d [\d:,]+ (eql_d2|detectron2|fvcore)\b")
+# Detectron2's own log format shortens its name to d2 in every handler of the process.
+_LOG_BEGINNING = re.compile(r"\[\d{4}-\d\d-\d\d [\d:,]+ (eql_d2|detectron2|d2|fvcore)\b")
 
 
 @contextlib.contextmanager

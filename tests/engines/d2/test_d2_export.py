@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from eql_d2.categories import CategoryStatistics
+from eql_d2.categories import CategoryStatistics, write_statistics
 from eql_d2.errors import MissingPackageError
 
 with suppress(ImportError, MissingPackageError):
@@ -19,7 +19,6 @@ with suppress(ImportError, MissingPackageError):
     from detectron2.utils.testing import convert_scripted_instances, reload_script_model
 
     from eql_d2.engines.d2.compat import Boxes, FastRCNNOutputLayers, Instances, build_model
-    from eql_d2.engines.d2.statistics import write_statistics
 
 pytestmark = [
     pytest.mark.detectron2,
