@@ -297,14 +297,14 @@ def _refuse_other_groups(
 
 
 def refuse_repeats(flag: str, values: Sequence[object]) -> None:
-    """Refuse values of which one stands twice, where each names something of its own.
+    """Refuse repeated values, where each names something of its own.
 
     Raises:
-        UserError: naming the flag and the values that stand twice.
+        UserError: naming the flag and the repeated values.
     """
     twice = [str(value) for value in dict.fromkeys(values) if values.count(value) > 1]
     if twice:
-        raise UserError(f"{flag}: {', '.join(twice)} stands twice; those runs would share a folder")
+        raise UserError(f"{flag}: {', '.join(twice)} is repeated; those runs would share a folder")
 
 
 def choose_engine(name: str) -> tuple[str, str]:

@@ -40,7 +40,7 @@ PATH_ERRORS = frozenset((errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.EL
 _NOT_SHOWN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 _JOINERS = "\u200c\u200d"  # Persian, Hindi and emoji are spelled with them
 _FORMULA = re.compile("'*[=+\\-@\uff1d\uff0b\uff0d\uff20]")
-LONGEST_STEM = 100  # characters of an input's name in the name of an output; systems take 255 bytes
+LONGEST_STEM = 100  # bytes of an input's name in the name of an output; systems take 255
 
 
 def terminal_text(text: str, *, keep_lines: bool = False) -> str:
@@ -83,8 +83,14 @@ def csv_text(text: str) -> str:
     return f"'{text}" if _FORMULA.match(text) else text
 
 
-def read_csv_text(cell: str) -> str:
-    """Return the text that :func:`csv_text` put an apostrophe before."""
+def read_csv_text(cell: str | None) -> str:
+    """Return the text that :func:`csv_text` put an apostrophe before.
+
+    Raises:
+        TypeError: the row has fewer cells than the header, for which ``csv.DictReader`` gives None.
+    """
+    if cell is None:
+        raise TypeError("a row has fewer cells than the header")
     return cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell
 
 
@@ -93,7 +99,8 @@ def safe_stem(name: str) -> str:
 
     Only letters, digits, ``_``, ``.`` and ``-`` stay, and not more than systems take.
     """
-    return re.sub(r"[^\w.-]", "_", Path(name).stem)[:LONGEST_STEM]
+    stem = re.sub(r"[^\w.-]", "_", Path(name).stem)
+    return stem.encode("utf-8", "ignore")[:LONGEST_STEM].decode("utf-8", "ignore")
 
 
 @contextlib.contextmanager

@@ -157,6 +157,9 @@ def test_annotations_without_an_id_are_scored_as_ever():
     for annotation in value["annotations"]:
         del annotation["id"]
     assert evaluate(value, [DETECTION], iou_types=["bbox"]).metrics == expected
+    for annotation in value["annotations"]:
+        annotation["id"] = None
+    assert evaluate(value, [DETECTION], iou_types=["bbox"]).metrics == expected
 
 
 def test_both_readers_tell_of_names_that_categories_share(read, caplog):

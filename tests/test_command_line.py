@@ -369,7 +369,7 @@ def test_sources_without_groups_are_named(choose, tmp_path, monkeypatch, source,
 
 def test_values_that_stand_twice_are_named_once():
     refuse_repeats("--seeds", [0, 1, 2])
-    with pytest.raises(UserError, match="--seeds: 1, 2 stands twice"):
+    with pytest.raises(UserError, match="--seeds: 1, 2 is repeated"):
         refuse_repeats("--seeds", [1, 0, 2, 1, 2, 1])
 
 

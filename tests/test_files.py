@@ -197,8 +197,8 @@ def test_half_a_pair_of_utf16_does_not_end_the_writing(tmp_path):
     assert (tmp_path / "a.txt").read_text("utf-8") == "\\ud800ä"
 
 
-@pytest.mark.parametrize("name", ["../../a b.png", "a\n\x00.png", "x" * 5000, "..", "/", "ä.jpg"])
+@pytest.mark.parametrize("name", ["../../a b.png", "a\n\x00.png", "x" * 5000, "字" * 83, "..", "/"])
 def test_names_of_outputs_stay_in_their_folder(name):
     stem = safe_stem(name)
-    assert len(f"7_{stem}.png") < 120
+    assert len(f"7_{stem}.png".encode()) < 120
     assert Path("out", f"7_{stem}.png").resolve().parent == Path("out").resolve()

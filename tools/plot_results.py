@@ -16,6 +16,7 @@ from pathlib import Path
 
 from eql_d2.command_line import run_tool
 from eql_d2.errors import UserError
+from eql_d2.evaluation.report import GROUPS_LABEL
 from eql_d2.files import check_output_folder
 from eql_d2.plotting import (
     groups_source,
@@ -57,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             plot_metrics_comparison(rows, output / "metrics.png")
             written += ["results.csv", "metrics.png"]
             if definition := groups_source(runs):
-                print(f"rare/common/frequent: {definition}")
+                print(f"{GROUPS_LABEL}: {definition}")
         if not written:
             raise UserError(f"no metrics.jsonl and no metrics.json in {', '.join(args.runs)}")
     print(f"{', '.join(written)} in {output}")

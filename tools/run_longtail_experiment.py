@@ -58,6 +58,16 @@ def check_before_training(args: argparse.Namespace) -> None:
     """Refuse what would else only show after hours."""
     refuse_repeats("--configs (names of the files)", [Path(config).stem for config in args.configs])
     refuse_repeats("--seeds", args.seeds)
+    groups = set()
+    for config in args.configs:
+        data = load_config(config, args.set).DATA
+        groups.add((data.GROUP_MODE, data.RARE_MAX_IMAGES, data.COMMON_MAX_IMAGES))
+    if len(groups) > 1:
+        raise UserError(
+            "APr, APc and APf of these configurations could not be compared: their "
+            "groups differ (DATA.GROUP_MODE, RARE_MAX_IMAGES, COMMON_MAX_IMAGES: "
+            f"{sorted(groups)}); set the same for all of them with --set"
+        )
     for seed, config in product(args.seeds, args.configs):
         run, _, wanted, earlier = plan(args, seed, config)
         if wanted != earlier and held_run(run):
@@ -83,7 +93,7 @@ def train(args: argparse.Namespace, seed: int, config: str) -> Path:
     if same and done.is_file():
         print(f"{run}: finished earlier", flush=True)
         return run
-    print(f"{run}: {'going on' if same else 'starting'}", flush=True)
+    print(f"{run}: {'resuming' if same else 'starting'}", flush=True)
     run.mkdir(parents=True, exist_ok=True)
     done.unlink(missing_ok=True)
     (run / REQUEST).write_text(wanted, "utf-8")

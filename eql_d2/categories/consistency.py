@@ -25,7 +25,7 @@ def check_counts(
 
     Raises:
         DataError: there is no category, the columns differ in length, a name is no text, an id
-            stands twice, a number has more than 64 bits, a group has an unknown letter, or a
+            is repeated, a number has more than 64 bits, a group has an unknown letter, or a
             category has more images than instances or than the set.
         TypeError: an id or a count is no whole number.
     """

@@ -34,7 +34,7 @@ def count_annotations(content: dict[str, Any], path: str | Path) -> Counts:
 
     Raises:
         DataError: a list or a key that counting needs is missing, there is no category, a category
-            id is no whole number or stands twice, an annotation id stands twice, or annotations
+            id is no whole number or is repeated, an annotation id is repeated, or annotations
             name categories that the file does not list.
     """
     _check_lists(content, path)

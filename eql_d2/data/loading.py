@@ -52,7 +52,7 @@ def load_detection_data(
 
     Raises:
         DataError: one report of all that is wrong, by kind, with counts and first examples: the
-            file cannot be read, keys are missing, ids stand twice or match no category, images are
+            file cannot be read, keys are missing, ids are repeated or match no category, images are
             missing on disk, have names that lead out of ``image_root`` or impossible sizes,
             coordinates are beyond the limits of :mod:`eql_d2.annotation_checks`, or more
             annotations are unusable than usable.

@@ -31,7 +31,7 @@ def read_categories(content: dict[str, Any], report: ProblemReport) -> dict[int,
         elif not isinstance(name, str) or not name:
             report.stop("category without a text 'name'", f"category {category_id}")
         elif category_id in names:
-            report.stop("category id that stands twice", f"{category_id} ({name})")
+            report.stop("repeated category id", f"{category_id} ({name})")
         else:
             names[category_id] = name
     if not names and not report.fatal:
@@ -54,7 +54,7 @@ def read_images(
             report.stop("image without a whole number 'id'", f"number {position} in the list")
             continue
         if image_id in images:
-            report.stop("image id that stands twice", str(image_id))
+            report.stop("repeated image id", str(image_id))
             continue
         height: Any = image.get("height")
         width: Any = image.get("width")
@@ -182,7 +182,7 @@ def _check_ids(
             return False
     annotation_id, category = annotation["id"], annotation["category_id"]
     if annotation_id in known_ids:
-        report.stop("annotation id that stands twice", str(annotation_id))
+        report.stop("repeated annotation id", str(annotation_id))
         return False
     known_ids.add(annotation_id)
     if categories and category not in categories:

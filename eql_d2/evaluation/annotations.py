@@ -46,6 +46,8 @@ def read_ground_truth(
     * ``iscrowd``: see below; in training never a target, in LVIS files too. ``ignore`` is not read
       by training.
     * A category that the file does not list: left out here, with a warning; training refuses it.
+    * An annotation's ``id`` that is no integer, a category's ``name`` that is no text, and, for
+      boxes alone, an image without a size: taken here; training refuses them.
 
     Both leave out a box that is not four finite numbers with sides from 0, and an image that the
     file does not list, and count them in a warning. Both keep a polygon outside the image, whose

@@ -85,7 +85,7 @@ def _check_repeated_ids(records: list[Any], problems: Problems) -> None:
     the others never; pycocotools marks a detection's object by id. Annotations without an id, which
     nothing here needs, are no problem.
     """
-    ids = [record["id"] for record in records if "id" in record]
+    ids = [i for record in records if (i := record.get("id")) is not None]
     try:
         if len(set(ids)) == len(ids):
             return
@@ -95,7 +95,8 @@ def _check_repeated_ids(records: list[Any], problems: Problems) -> None:
         where = [i for i, r in enumerate(records) if isinstance(r.get("id"), (list, dict))]
         problems.add("'id' is not an integer", where, lambda i: records[i]["id"])
     else:
-        where = [i for i, place in enumerate(first) if place != i and "id" in records[i]]
+        repeated = [i for i, place in enumerate(first) if place != i]
+        where = [i for i in repeated if records[i].get("id") is not None]
         what = "the id is repeated; give every annotation its own"
         problems.add(what, where, lambda i: records[i]["id"])
     problems.raise_if_any()

@@ -77,7 +77,7 @@ def _first_piece(source: ByteSource, chunk_bytes: int) -> bytes:
     if buffer.startswith(b"["):
         return buffer
     start = repr(buffer[:20]).removeprefix("b")
-    hint = "an object, as in an annotation file or a file of one record a line"
+    hint = "an object, as in an annotation file or a file of one record per line"
     what = hint if buffer.startswith(b"{") else start
     position = source.position - len(buffer)
     raise ResultsError(

@@ -24,6 +24,7 @@ LEAST = 20  # detections below which what they have in common proves nothing
 TOLERANCE = 1.0  # pixels that a box may reach out of the image: detectors clip in float32
 UNLABELLED = 0.99  # share of detections that nobody can judge, above which hardly any counts
 CLEARER = 2.0  # times as much association as the ids have as they are
+LARGEST_SCORE = 1e100  # what is above counts as this, so that sums of scores stay finite
 STANDARD_ERRORS = 4.0  # an association must be so many of them above chance
 CHUNK = 100_000  # boxes looked at together
 
@@ -69,7 +70,7 @@ class BoxForm:
         return not self._corners and not self._relative
 
     @property
-    def found(self) -> str | None:
+    def form(self) -> str | None:
         """Either "corners" or "relative"; None where the boxes may be what they should be."""
         if self.count < LEAST:
             return None
@@ -143,7 +144,7 @@ class ShiftTest:
         scores: NDArray[np.float64],
     ) -> None:
         """Count N detections: image and category index and finite score of each."""
-        weights = np.maximum(scores, 0.0)
+        weights = np.clip(scores, 0.0, LARGEST_SCORE)
         size, images = len(self._category_mass), len(self._image_mass)
         self._category_mass += np.bincount(category, weights=weights, minlength=size)
         self._image_mass += np.bincount(image, weights=weights, minlength=images)
@@ -151,16 +152,11 @@ class ShiftTest:
             rows = np.flatnonzero(self._contains(image, hits.target[category]))
             hits.add(image[rows], category[rows], weights[rows])
 
-    @property
-    def num_hits(self) -> int:
-        """Detections of categories that their image has objects of."""
-        return self._unchanged.count
-
     def result(self) -> Shift | None:
         """The change that fits best, if it is clearly better than none."""
         with np.errstate(all="ignore"):  # scores may be anything finite
-            found = [(self._evidence(hits), i) for i, hits in enumerate(self._changed)]
-            best, index = max(found, default=(0.0, 0))
+            evidence = [(self._evidence(hits), i) for i, hits in enumerate(self._changed)]
+            best, index = max(evidence, default=(0.0, 0))
         if best <= 0:
             return None
         now, then = self._unchanged, self._changed[index]
@@ -316,7 +312,7 @@ def _box_form(truth: GroundTruth, detections: Detections, rows: NDArray[np.int64
         form.add(detections.boxes[part], truth.sizes[detections.image[part]])
         if form.is_settled:
             break
-    return form.found
+    return form.form
 
 
 def label_warnings(

@@ -144,11 +144,14 @@ def refuse_different_groups(runs: Sequence[str | Path]) -> None:
             pairs = zip(categories, expected, letters, strict=True)
             (number, name), *groups = next(p for p in pairs if p[1] != p[2])
             words = [GROUP_NAMES.get(letter, "in no group") for letter in groups]
+            source = next(
+                (r for r in (first, run) if (r / STATISTICS_FILE).is_file()), "TRAIN_JSON"
+            )
             raise UserError(
                 f"the runs have different groups: category {name!r} (id {number}) is {words[0]} in "
                 f"{first} and {words[1]} in {run}, so their APr, APc and APf cannot be compared. "
-                "Score one of them again with the groups of the other: tools/evaluate.py "
-                f"--annotations TEST_JSON --results RESULTS --groups-from {first} --output-dir DIR"
+                "Score them again with the same groups: tools/evaluate.py "
+                f"--annotations TEST_JSON --results RESULTS --groups-from {source} --output-dir DIR"
             )
 
 

@@ -162,8 +162,8 @@ def _records(path: Path, images: set[int], category_ids: Container[int]) -> dict
             try:
                 drawn = record["image_id"] in images and record["category_id"] in category_ids
                 if drawn:
-                    if "bbox" not in record:
-                        record["bbox"] = _box_around(record["segmentation"])
+                    around = _box_around(s) if (s := record.get("segmentation")) else None
+                    record.setdefault("bbox", around)
                     if not is_box(record["bbox"]) or not is_finite_number(record["score"]):
                         raise ValueError("no box and score")
             except (KeyError, TypeError, ValueError, MemoryError) as error:

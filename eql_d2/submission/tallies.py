@@ -129,8 +129,8 @@ class BoxTally:
 
     def report(self, book: FaultBook) -> None:
         """Note what all boxes have in common."""
-        if self._form.found is not None:
-            book.add(f"bbox-{self._form.found}", self._form.count)
+        if self._form.form is not None:
+            book.add(f"bbox-{self._form.form}", self._form.count)
 
 
 class RepetitionTally:

@@ -23,10 +23,10 @@ def test_all_problems_come_in_one_report(content, load):
     for part in (
         "annotations.json cannot be used as it is",
         "image 5: height -4, width 20",
-        "category id that stands twice: 3 (again)",
+        "repeated category id: 3 (again)",
         "matches no category (the 2 known ids are 3 to 90): annotation 1 (category 4)",
         "without a whole number 'image_id': number 3 in the list",
-        "annotation id that stands twice: 5",
+        "repeated annotation id: 5",
         "3 x image missing below",
         "Besides, these would have been left out:",
         "1 x annotation with a bbox without width or height: annotation 3 ([1, 1, 0, 4])",

@@ -141,7 +141,7 @@ def test_numbers_that_are_none_pass_as_in_json(tmp_path, parser):
         (b' {"images": []}', "at byte 1, got an object, as in an annotation file"),
         (
             b'{"image_id": 1}\n{"image_id": 2}',
-            "got an object, as in an annotation file or a file of one record a line",
+            "got an object, as in an annotation file or a file of one record per line",
         ),
         (b"null", "at byte 0, got 'null'"),
         (b"\xff\xfe[", r"at byte 0, got '\xff\xfe['"),

@@ -144,7 +144,10 @@ def test_runs_with_different_groups_make_no_table(tmp_path):
     message = str(caught.value)
     words = f"category 'dog, big' (id 2) is frequent in {first} and common in {other}"
     assert words in message
-    assert f"--groups-from {first}" in message
+    assert "--groups-from TRAIN_JSON" in message, "neither run holds its statistics"
+    written = grouped_run(tmp_path, "written", "rc", statistics="rc")
+    with pytest.raises(UserError, match=f"--groups-from {written} "):
+        rows_from_runs([first, written])
     with pytest.raises(UserError, match=r"is rare in .* and in no group in "):
         rows_from_runs([first, grouped_run(tmp_path, "d", ("", ""))])
 

@@ -84,3 +84,11 @@ def test_results_that_are_no_detections_are_named(copy, dataset, tmp_path, chang
         write_report(tmp_path / "r.html", read_sides([copy]), data=data)
     assert RESULTS in str(caught.value)
     assert "\x1b" not in str(caught.value)
+
+
+def test_short_rows_of_a_table_are_named(copy):
+    path = copy / "per_category.csv"
+    header, _, *rest = path.read_text().split("\n")
+    path.write_text("\n".join([header, "1", *rest]))
+    with pytest.raises(DataError, match=r"per_category\.csv is no table"):
+        read_sides([copy])

@@ -111,10 +111,21 @@ def test_runs_that_would_share_a_folder_are_refused(tool, calls, config, tmp_pat
     other.parent.mkdir()
     other.write_text("SOLVER: {MAX_ITER: 6}\n")
     configs = ["--configs", str(config), str(other), "--output-dir", str(tmp_path / "out")]
-    with pytest.raises(UserError, match=r"--configs .*: one stands twice"):
+    with pytest.raises(UserError, match=r"--configs .*: one is repeated"):
         tool.main(configs)
-    with pytest.raises(UserError, match="--seeds: 0 stands twice"):
+    with pytest.raises(UserError, match="--seeds: 0 is repeated"):
         tool.main(arguments(config, tmp_path, "--seeds", "0", "1", "0"))
+    assert calls == []
+
+
+def test_configurations_with_different_groups_are_refused_before_training(
+    tool, calls, config, tmp_path
+):
+    other = tmp_path / "two.yaml"
+    other.write_text("DATA: {GROUP_MODE: quantiles}\n")
+    configs = ["--configs", str(config), str(other), "--output-dir", str(tmp_path / "out")]
+    with pytest.raises(UserError, match=r"their groups differ .*quantiles"):
+        tool.main(configs)
     assert calls == []
 
 
