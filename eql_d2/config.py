@@ -312,7 +312,8 @@ def _read_yaml(config_file: str | Path) -> dict[str, Any]:
         raise ConfigError(f"config file {path} does not exist{nearest}")
     try:
         tree = CfgNode.load_yaml_with_base(str(path), allow_unsafe=False)
-    except (yaml.YAMLError, OSError, RecursionError, UnicodeDecodeError) as error:
+    # ValueError, LookupError: of PyYAML, for dates and tags that do not fit their values.
+    except (yaml.YAMLError, OSError, RecursionError, ValueError, LookupError) as error:
         raise ConfigError(f"{path} cannot be read as YAML with _BASE_: {error}") from error
     except (TypeError, AttributeError, AssertionError):  # fvcore takes mappings for granted
         tree = None

@@ -25,6 +25,7 @@ CHECKPOINT = "checkpoint"  # what a user calls the one that is evaluated or resu
 # but by them (eql_d2.checkpoint.model_of_file).
 PREDICTION_RANGES: Mapping[str, tuple[float, float]] = {
     "MODEL.": (-100_000, 100_000),
+    "MODEL.EQL.LOG_PERIOD": (1, 2**31),
     "MODEL.ROI_HEADS.NUM_CLASSES": (1, 100_000),
     "MODEL.RPN.PRE_NMS_TOPK_TEST": (1, 100_000),
     "MODEL.RPN.POST_NMS_TOPK_TEST": (1, 10_000),
@@ -230,6 +231,9 @@ def _threshold_problems(cfg: CfgNode) -> list[str]:
             f"MODEL.EQL.LOSS.THRESHOLD_PARAMETERS needs {wanted} numbers (or none) for "
             f"{loss.THRESHOLD_FUNCTION}, got {given}"
         ]
+    bad = [x for x in loss.THRESHOLD_PARAMETERS if type(x) not in (int, float)]
+    if bad:
+        return [f"MODEL.EQL.LOSS.THRESHOLD_PARAMETERS must hold numbers, got {bad[0]!r}"]
     return []
 
 
@@ -268,6 +272,11 @@ def _solver_problems(cfg: CfgNode) -> list[str]:
             problems.append(f"SOLVER.{key} must be at least 1, got {solver[key]}")
     if solver.BASE_LR <= 0:
         problems.append(f"SOLVER.BASE_LR must be positive, got {solver.BASE_LR}")
+    for key in ("MOMENTUM", "WEIGHT_DECAY", "WEIGHT_DECAY_NORM", "WARMUP_ITERS"):
+        if solver[key] < 0:
+            problems.append(f"SOLVER.{key} must be 0 or more, got {solver[key]}")
+    if cfg.SEED >= 2**63:
+        problems.append(f"SEED must be below 2**63 (negative: one is drawn), got {cfg.SEED}")
     if not isinstance(solver.WEIGHT_DECAY_BIAS, (int, float, type(None))):  # None takes any value
         problems.append(
             "SOLVER.WEIGHT_DECAY_BIAS must be a number, or None for SOLVER.WEIGHT_DECAY, got "

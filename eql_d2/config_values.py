@@ -39,6 +39,10 @@ def _fit_list(value: Any, default: list[Any] | tuple[Any, ...]) -> list[Any] | t
     if not isinstance(value, (list, tuple)):
         raise TypeError(f"must be {_describe(default)}, got {value!r}")
     samples = list(items(default))
+    if default and not any(isinstance(item, (list, tuple)) for item in default):
+        nested = [item for item in value if isinstance(item, (list, tuple, dict))]
+        if nested:
+            raise TypeError(f"must be {_describe(default)}, got the list {nested[0]!r} inside it")
     for held, kinds in HELD.items():
         if samples and all(type(item) in kinds for item in samples):
             bad = [item for item in items(value) if type(item) not in kinds]

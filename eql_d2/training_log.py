@@ -17,12 +17,18 @@ import re
 import shlex
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any, TextIO
 
-from eql_d2.checkpoint import LAST_CHECKPOINT, METADATA_KEY, load_checkpoint, resolve_checkpoint
+from eql_d2.checkpoint import (
+    LAST_CHECKPOINT,
+    METADATA_KEY,
+    check_finite,
+    load_checkpoint,
+    resolve_checkpoint,
+)
 from eql_d2.command_line import TrainOptions
 from eql_d2.errors import ConfigError, UserError
 
@@ -95,7 +101,7 @@ def folder_problems(cfg: Any, options: TrainOptions, engine: str) -> list[str]:
             return [f"--overwrite removes the run that {flag} uses; leave one of the two out"]
     folder = Path(cfg.OUTPUT_DIR)
     if options.eval_only:
-        return []
+        return [] if options.resume else _evaluation_problems(folder, cfg.MODEL.WEIGHTS)
     if options.resume:
         return _resume_problems(folder, engine)
     if options.overwrite:
@@ -123,14 +129,17 @@ def held_run(output_dir: str | Path) -> list[str]:
     return _checkpoints(folder) + others
 
 
-def remove_run(output_dir: str | Path) -> None:
+def remove_run(output_dir: str | Path, keep: Container[str] = ()) -> None:
     """Remove the files of the run that a folder holds, and say which; everything else stays.
 
-    For the process that is in :func:`run_folder`, when nothing is left to check and before the
-    first file of the new run.
+    For the first process, when nothing is left to check and before the first file of the new run.
+
+    Args:
+        output_dir: the folder.
+        keep: names of files that the new run has begun already.
     """
     folder = Path(output_dir)
-    files = _run_files(folder)
+    files = [name for name in _run_files(folder) if name not in keep]
     # The pointer first: if this is interrupted, no checkpoint that is left counts as the last.
     for name in sorted(files, key=lambda name: (name != LAST_CHECKPOINT, name)):
         (folder / name).unlink(missing_ok=True)
@@ -154,7 +163,7 @@ def keep_records(path: Path, start_iteration: int) -> None:
     """
     kept = []
     if start_iteration and path.is_file():
-        for line in path.read_text("utf-8").splitlines():
+        for line in path.read_text("utf-8", errors="replace").splitlines():
             if _iteration_of(line) < start_iteration:
                 kept.append(line + "\n")
     path.write_text("".join(kept), "utf-8")
@@ -163,9 +172,10 @@ def keep_records(path: Path, start_iteration: int) -> None:
 def _iteration_of(line: str) -> float:
     # A killed run can leave half a line, which is dropped with the records behind it.
     try:
-        return json.loads(line)["iteration"]
-    except (ValueError, KeyError, TypeError):
+        iteration = json.loads(line)["iteration"]
+    except (ValueError, KeyError, TypeError, RecursionError):
         return math.inf
+    return iteration if isinstance(iteration, (int, float)) else math.inf
 
 
 def _resume_problems(folder: Path, engine: str) -> list[str]:
@@ -198,9 +208,9 @@ def _resume_problems(folder: Path, engine: str) -> list[str]:
 
 def _overwrite_problems(folder: Path, weights: str) -> list[str]:
     """Return why the run in ``folder`` must stay: weights that are in it, or cannot be read."""
-    path = Path(weights)
-    if not weights or not path.exists() or path.suffix == ".pkl":
-        return []  # fetched, or of no run; what does not exist is found by the engine
+    path = Path(weights.partition("?")[0])  # as in ?matching_heuristics=True
+    if not weights or not path.exists():
+        return []  # fetched, and of no run; what does not exist is found by the engine
     try:
         path = resolve_checkpoint(path)
         own = {os.path.realpath(folder / name) for name in _run_files(folder)}
@@ -209,10 +219,24 @@ def _overwrite_problems(folder: Path, weights: str) -> list[str]:
                 f"--overwrite would remove {path}, with which MODEL.WEIGHTS asks to begin; give "
                 "another OUTPUT_DIR, or move the file elsewhere first"
             ]
-        load_checkpoint(path)
+        check_finite(load_checkpoint(path), path)
     except UserError as error:
         return [f"MODEL.WEIGHTS: {error}"]
     return []
+
+
+def _evaluation_problems(folder: Path, weights: str) -> list[str]:
+    """Return why an evaluation may not write here: the folder holds the run of other weights."""
+    checkpoints = _checkpoints(folder)
+    path = Path(weights.partition("?")[0])
+    if not weights or not checkpoints or path.resolve() == folder.resolve():
+        return []
+    if path.resolve().parent == folder.resolve():
+        return []
+    return [
+        f"--eval-only: OUTPUT_DIR {folder} holds a run ({_some(checkpoints)}), whose metrics and "
+        f"results those of MODEL.WEIGHTS {weights} would replace; give another OUTPUT_DIR"
+    ]
 
 
 def _checkpoints(folder: Path) -> list[str]:
@@ -226,7 +250,7 @@ def _run_files(folder: Path) -> list[str]:
         for name in _names(folder / part):
             if pattern.fullmatch(_without_partial(name)):
                 found.append((Path(part) / name).as_posix())
-    return [name for name in found if name != _LOG or _is_log_of_run(folder / name)]
+    return [name for name in found if name != _LOG or is_log_of_run(folder / name)]
 
 
 def _names(folder: Path) -> list[str]:
@@ -243,11 +267,18 @@ def _without_partial(name: str) -> str:
     return match["visible"] or match["stem"] + (match["suffix"] or "")
 
 
-def _is_log_of_run(path: Path) -> bool:
+def log_name(rank: int) -> str:
+    """Return the name of a process's log in its run's folder."""
+    return _LOG if rank == 0 else f"{_LOG}.rank{rank}"
+
+
+def is_log_of_run(path: Path) -> bool:
     """Tell the engine's own log from a command's output that the user sent to a file of this name.
 
     The new run's output may go there already; to remove it would lose it.
     """
+    if not path.is_file():
+        return False
     with path.open(encoding="utf-8", errors="replace") as file:
         return _LOG_BEGINNING.match(file.readline(200)) is not None
 
@@ -270,7 +301,7 @@ def _locked(folder: Path) -> Iterator[None]:
     Raises:
         ConfigError: another process holds it.
     """
-    with (folder / LOCK_FILE).open("a+", encoding="utf-8", errors="replace") as file:
+    with _lock_file(folder / LOCK_FILE) as file:
         if not _lock(file):
             file.seek(0)
             owner = "".join(c if c.isprintable() else "?" for c in file.read(500).strip())
@@ -288,6 +319,16 @@ def _locked(folder: Path) -> Iterator[None]:
         finally:
             with contextlib.suppress(OSError):  # the folder may be gone
                 file.truncate(0)
+
+
+def _lock_file(path: Path) -> TextIO:
+    try:
+        return path.open("a+", encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise ConfigError(
+            f"{path}, which tells others that OUTPUT_DIR is in use, cannot be opened: "
+            f"{error.strerror or error}; remove it, or give another OUTPUT_DIR"
+        ) from error
 
 
 def _lock(file: TextIO) -> bool:

@@ -127,7 +127,11 @@ def test_a_missing_file_names_its_neighbour(write_yaml):
 
 
 @pytest.mark.parametrize(
-    "text", ["a: [1,", "- 1\n- 2\n", "just text", "", "5", "_BASE_: 5", "_BASE_: [a]"]
+    "text",
+    [
+        *("a: [1,", "- 1\n- 2\n", "just text", "", "5", "_BASE_: 5", "_BASE_: [a]"),
+        *("SEED: 2020-13-45", 'SEED: !!int "abc"', 'SEED: !!int ""', 'SEED: !!bool "x"'),
+    ],
 )
 def test_files_that_are_no_mapping_are_refused(write_yaml, text):
     with pytest.raises(ConfigError, match=r"bad\.yaml"):

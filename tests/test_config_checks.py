@@ -47,6 +47,9 @@ def test_a_sound_configuration_has_no_problems(cfg):
         ("SOLVER.IMS_PER_BATCH", 0, "SOLVER.IMS_PER_BATCH"),
         ("SOLVER.BASE_LR", 0.0, "SOLVER.BASE_LR must be positive"),
         ("SOLVER.STEPS", [20, 10], "must increase"),
+        ("SOLVER.MOMENTUM", -1.0, "SOLVER.MOMENTUM must be 0 or more"),
+        ("SOLVER.WEIGHT_DECAY_NORM", -0.1, "SOLVER.WEIGHT_DECAY_NORM must be 0 or more"),
+        ("SEED", 10**20, "SEED must be below 2**63"),
         ("SOLVER.WEIGHT_DECAY_BIAS", "nan", "must be a number, or None"),
         ("DATALOADER.SAMPLER_TRAIN", "RepeatFactorTrainingSampler", "above 0 (LVIS: 0.001)"),
         ("DATALOADER.NUM_WORKERS", -1, "NUM_WORKERS must be 0 or more"),
@@ -229,3 +232,10 @@ def test_steps_that_never_come_are_told(cfg, steps, said):
 def test_a_schedule_without_steps_is_not_asked_for_them(cfg):
     overrides = ("SOLVER.LR_SCHEDULER_NAME", "WarmupCosineLR", "SOLVER.STEPS", [100, 900])
     assert warnings_of(cfg, *overrides, "SOLVER.MAX_ITER", 1001) == []
+
+
+def test_threshold_parameters_must_be_numbers(cfg):
+    cfg.MODEL.EQL.LOSS.THRESHOLD_FUNCTION = "exponential"
+    cfg.MODEL.EQL.LOSS.THRESHOLD_PARAMETERS = ["nan", 2]
+    (problem,) = config_problems(cfg)
+    assert problem == "MODEL.EQL.LOSS.THRESHOLD_PARAMETERS must hold numbers, got 'nan'"

@@ -42,6 +42,7 @@ def test_values_that_fit(value, default, fitted):
         ("640", (800,), r"must be a list such as \[800\], got 640"),
         ('["a"]', (3000,), r"must hold numbers, as in \[3000\]; got 'a'"),
         ("[[16, None]]", [[32]], "got None"),
+        ("[[1, 2], 3]", (3000,), r"must be a list such as \[3000\], got the list \[1, 2\] inside"),
         ("[1]", ["res2"], "must hold text"),
         ("[1]", [False], "must hold True or False"),
         ("[True]", [1], "must hold numbers"),

@@ -40,12 +40,19 @@ def test_records_from_the_first_new_iteration_on_are_dropped(tmp_path, start, ke
     assert path.read_text().splitlines() == records(*kept)
 
 
-@pytest.mark.parametrize("broken", ['{"iteration": 1, "tot', "[]", "{}", ""])
+@pytest.mark.parametrize("broken", ['{"iteration": 1, "tot', "[]", "{}", "", '{"iteration": "a"}'])
 def test_what_a_killed_run_left_half_written_is_dropped(tmp_path, broken):
     path = tmp_path / "metrics.jsonl"
     path.write_text("\n".join([*records(0), broken]))
     keep_records(path, 5)
     assert path.read_text() == records(0)[0] + "\n", "the next record would join the last line"
+
+
+def test_bytes_that_are_no_text_are_dropped(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(b'{"iteration": 0}\n\xff\xfe\n')
+    keep_records(path, 5)
+    assert path.read_text() == '{"iteration": 0}\n'
 
 
 @pytest.mark.parametrize("start", [0, 7])
@@ -388,3 +395,25 @@ def test_where_nothing_can_be_locked_a_warning_says_so(tmp_path, monkeypatch, ca
     enter(tmp_path)
     assert "cannot be locked (this system has no POSIX locks)" in caplog.text
     assert [record.levelno for record in caplog.records] == [logging.WARNING]
+
+
+def test_a_lock_that_cannot_be_opened_is_named(tmp_path):
+    (tmp_path / ".lock").mkdir()
+    with (
+        pytest.raises(ConfigError, match=r"\.lock, which tells others .* cannot be opened"),
+        run_folder(tree(tmp_path, ""), TrainOptions("c.yaml"), "torchvision"),
+    ):
+        pass
+
+
+@pytest.mark.parametrize("name", ["model_final.pth", "model_0000009.pth"])
+def test_an_evaluation_of_other_weights_does_not_replace_the_files_of_a_run(tmp_path, name):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / name).write_bytes(b"")
+    given = TrainOptions("c.yaml", eval_only=True)
+    for weights in ("", str(folder), f"{folder / name}?matching_heuristics=True"):
+        assert folder_problems(tree(folder, weights), given, "torchvision") == []
+    (problem,) = folder_problems(tree(folder, str(tmp_path / "x.pth")), given, "torchvision")
+    assert problem.startswith(f"--eval-only: OUTPUT_DIR {folder} holds a run ({name})")
+    assert folder_problems(tree(tmp_path / "new", str(tmp_path / "x.pth")), given, "d2") == []

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import importlib
 from collections.abc import Sequence
+from pathlib import Path
 from types import ModuleType
 
 from eql_d2.checkpoint import read_checkpoint_metadata, resolve_checkpoint
@@ -22,7 +23,7 @@ from eql_d2.plotting import list_images, predict_images
 ENGINE_MODULES = {"torchvision": "eql_d2.engines.tv", "detectron2": "eql_d2.engines.d2"}
 
 
-def load_engine(name: str) -> ModuleType:
+def load_engine(name: str, checkpoint: Path) -> ModuleType:
     """Import the engine that a checkpoint names.
 
     Raises:
@@ -31,7 +32,7 @@ def load_engine(name: str) -> ModuleType:
     problem = detectron2_problem() if name == "detectron2" else None
     if problem:
         raise MissingPackageError(
-            f"the checkpoint was trained with Detectron2. {problem}. Install it with: "
+            f"{checkpoint} was trained with Detectron2. {problem}. Install it with: "
             f"{DETECTRON2_INSTALL}"
         )
     return importlib.import_module(ENGINE_MODULES[name])
@@ -62,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     checkpoint = resolve_checkpoint(args.weights)
     metadata = read_checkpoint_metadata(checkpoint)
     statistics = stored_statistics(metadata, checkpoint)
-    predictor = load_engine(metadata["engine"]).load_predictor(
+    predictor = load_engine(metadata["engine"], checkpoint).load_predictor(
         checkpoint, device=args.device, score_threshold=args.score_threshold
     )
     print(

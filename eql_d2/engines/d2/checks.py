@@ -196,7 +196,9 @@ def _attempt(step: Callable[[], Any]) -> tuple[Any, list[str]]:
 def _fetch(weights: str) -> None:
     """Download once, before processes start; they find the file in the cache."""
     try:
-        PathManager.get_local_path(urlparse(weights)._replace(query="").geturl())
+        local = PathManager.get_local_path(urlparse(weights)._replace(query="").geturl())
+        if not Path(local).is_file():
+            raise OSError(f"no such file, or no known kind of address: {local}")
     except (OSError, KeyError, RuntimeError, AssertionError) as error:
         raise ConfigError(
             f"MODEL.WEIGHTS {weights} cannot be fetched ({type(error).__name__}: {error}). "

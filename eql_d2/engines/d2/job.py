@@ -33,6 +33,8 @@ class Job:
         repeat_factors: one factor a training image, with ``RepeatFactorTrainingSampler``.
         experiment: the pickled experiment, for evaluations during training.
         resume: go on from ``OUTPUT_DIR``'s last checkpoint.
+        overwrite: remove the run that ``OUTPUT_DIR`` holds.
+        environment: command line and versions, to be kept with the run.
     """
 
     cfg: Any
@@ -44,6 +46,8 @@ class Job:
     repeat_factors: Tensor | None = None
     experiment: Path | None = None
     resume: bool = False
+    overwrite: bool = False
+    environment: str = ""
 
     @property
     def output_dir(self) -> Path:
@@ -84,7 +88,7 @@ def prepare_job(
     config_yaml = user_cfg.dump()
     cfg = user_cfg.clone()
     cfg.defrost()
-    cfg.MODEL.EQL.STATISTICS = str(write_statistics(experiment.statistics, cfg.OUTPUT_DIR))
+    cfg.MODEL.EQL.STATISTICS = str(write_statistics(experiment.statistics, directory))
     test = PackedDataset.write(test_dicts(experiment.test), directory / "test.bin")
     job = Job(
         cfg=cfg,

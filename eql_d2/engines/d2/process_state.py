@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,17 +15,23 @@ import torch
 from eql_d2.engines.d2.compat import comm
 from eql_d2.errors import UserError
 from eql_d2.files import TerminalFormatter
+from eql_d2.training_log import is_log_of_run, log_name
 
 TRAINING_LOOP = "detectron2.engine.train_loop"  # logs the traceback of whatever ends a training
 
 
 @contextmanager
-def run_log(output_dir: Path) -> Iterator[None]:
-    """Send this process's log to ``OUTPUT_DIR/log.txt``; the first process also prints it."""
+def run_log(output_dir: Path) -> Iterator[Callable[[], None]]:
+    """Send this process's log to ``OUTPUT_DIR/log.txt``; the first process also prints it.
+
+    Yields:
+        a function that removes what an earlier run left in that file.
+    """
     rank = comm.get_rank()
     output_dir.mkdir(parents=True, exist_ok=True)
-    name = "log.txt" if rank == 0 else f"log.txt.rank{rank}"
-    handlers: list[logging.Handler] = [logging.FileHandler(output_dir / name, encoding="utf-8")]
+    file = output_dir / log_name(rank)
+    earlier = file.stat().st_size if is_log_of_run(file) else 0
+    handlers: list[logging.Handler] = [logging.FileHandler(file, encoding="utf-8")]
     if rank == 0 and not logging.getLogger().handlers:
         handlers.append(logging.StreamHandler(sys.stdout))
     loggers = [logging.getLogger(n) for n in ("eql_d2", "detectron2", "fvcore")]
@@ -40,7 +46,7 @@ def run_log(output_dir: Path) -> Iterator[None]:
     training_loop = logging.getLogger(TRAINING_LOOP)
     training_loop.addFilter(_is_no_mistake_of_users)
     try:
-        yield
+        yield lambda: _remove_beginning(file, earlier)
     finally:
         training_loop.removeFilter(_is_no_mistake_of_users)
         for one, (level, propagate) in zip(loggers, before, strict=True):
@@ -50,6 +56,16 @@ def run_log(output_dir: Path) -> Iterator[None]:
                 one.removeHandler(handler)
         for handler in handlers:
             handler.close()
+
+
+def _remove_beginning(file: Path, size: int) -> None:
+    """Remove the first bytes of a file that a log appends to."""
+    with file.open("r+b") as stream:
+        stream.seek(size)
+        rest = stream.read()
+        stream.seek(0)
+        stream.write(rest)
+        stream.truncate()
 
 
 def _is_no_mistake_of_users(record: logging.LogRecord) -> bool:

@@ -23,7 +23,7 @@ from eql_d2.engines.d2.launch import (
     started_by_torchrun,
 )
 from eql_d2.engines.d2.worker import work
-from eql_d2.errors import UserError
+from eql_d2.errors import ConfigError, UserError
 from eql_d2.experiment import (
     Experiment,
     finish_evaluation,
@@ -31,7 +31,7 @@ from eql_d2.experiment import (
     resolve_device,
     warn_of_other_categories,
 )
-from eql_d2.training_log import remove_run, run_folder
+from eql_d2.training_log import folder_problems, run_folder
 
 logger = logging.getLogger("eql_d2")
 
@@ -65,10 +65,11 @@ def run(options: TrainOptions) -> dict[str, float | None]:
 def _run_here(cfg: Any, options: TrainOptions, directory: str) -> dict[str, float | None]:
     processes = processes_from_options(options)
     is_main = processes.machine_rank == 0
+    problems = [] if is_main else folder_problems(cfg, options, "detectron2")
+    if problems:  # the first machine ends with them too: nobody waits for it
+        raise ConfigError(problems)
     with run_folder(cfg, options, "detectron2") if is_main else nullcontext():
         experiment, job = _prepare(cfg, options, directory, processes.world_size)
-        if is_main:
-            _begin(job, options)
         launch(work, processes, cfg.MODEL.DEVICE, (job,))
         return _finish(job, experiment, processes.world_size) if is_main else {}
 
@@ -87,8 +88,6 @@ def _run_under_torchrun(cfg: Any, options: TrainOptions, directory: str) -> dict
                 lambda: _prepare(cfg, options, directory, world_size),
             ) or (None, None)
             job = comm.all_gather(job)[first_here]
-            if is_main:
-                _begin(job, options)
             work(job)
         finally:
             leave()
@@ -131,16 +130,11 @@ def _prepare(
         training=training,
         resume=options.resume,
     )
+    job = dataclasses.replace(
+        job, overwrite=options.overwrite, environment=f"{options}\n{collect_env_info()}\n"
+    )
     # The training data live on in the packed file; their objects need not.
     return dataclasses.replace(experiment, train=None), job
-
-
-def _begin(job: Job, options: TrainOptions) -> None:
-    """Begin the run in its folder: nothing is left to check, and no process works yet."""
-    if options.overwrite:
-        remove_run(job.output_dir)
-    (job.output_dir / "config.yaml").write_text(job.config_yaml, "utf-8")
-    (job.output_dir / "environment.txt").write_text(f"{options}\n{collect_env_info()}\n", "utf-8")
 
 
 def _finish(job: Job, experiment: Experiment, world_size: int) -> dict[str, float | None]:

@@ -2,8 +2,8 @@
 
 Detectron2 builds every part of a model from ``cfg`` alone. The loss needs image counts, which are
 no configuration. :func:`eql_d2.engines.d2.run` therefore writes the counts of its experiment once
-to ``OUTPUT_DIR/category_statistics.json`` and lets ``MODEL.EQL.STATISTICS`` name that file in the
-tree that models are built from; every process reads those few kilobytes instead of the
+to a ``category_statistics.json`` on each machine and lets ``MODEL.EQL.STATISTICS`` name that file
+in the tree that models are built from; every process reads those few kilobytes instead of the
 annotations. The saved ``config.yaml`` keeps what the user wrote.
 
 Whoever uses the heads in a training script of their own sets ``MODEL.EQL.STATISTICS`` to a bundled
@@ -20,6 +20,7 @@ from typing import Any
 
 from eql_d2.categories import CategoryStatistics, read_statistics, table_names
 from eql_d2.errors import ConfigError
+from eql_d2.files import STATISTICS_FILE
 
 
 def statistics_from_config(cfg: Any) -> CategoryStatistics:
@@ -69,6 +70,7 @@ def with_num_classes(cfg: Any) -> Any:
 
 def _modified(source: str) -> float:
     path = Path(source)
+    path = path / STATISTICS_FILE if path.is_dir() else path
     return path.stat().st_mtime if path.is_file() else 0.0
 
 

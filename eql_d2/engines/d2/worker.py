@@ -5,11 +5,13 @@ from __future__ import annotations
 import importlib.util
 import logging
 import weakref
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import nn
 
+from eql_d2.categories import CategoryStatistics, write_statistics
 from eql_d2.config_checks import config_warnings
 from eql_d2.engines.d2.checkpointer import Checkpointer
 from eql_d2.engines.d2.compat import (
@@ -52,7 +54,7 @@ from eql_d2.engines.d2.trainer import Trainer
 from eql_d2.errors import DataError, message_of
 from eql_d2.evaluation import ResultsWriter
 from eql_d2.experiment import finish_evaluation
-from eql_d2.training_log import METRICS_FILE, keep_records
+from eql_d2.training_log import METRICS_FILE, keep_records, log_name, remove_run
 
 logger = logging.getLogger("eql_d2")
 
@@ -64,12 +66,13 @@ def work(job: Job) -> None:
         UserError: an image or the weights cannot be used, or the training diverged.
     """
     training = job.train is not None
-    with run_log(job.output_dir), torch_switches(job.cfg, training=training):
+    log = run_log(job.output_dir)
+    with log as forget_earlier_log, torch_switches(job.cfg, training=training):
         seed_process(job.cfg.SEED, 0)
         model = build_model(job.cfg)
         try:
             if training:
-                train(job, model)
+                train(job, model, begin=lambda: _begin(job, forget_earlier_log))
             else:
                 Checkpointer(model, metadata=job.metadata, strict=True).load(job.cfg.MODEL.WEIGHTS)
             write_detections(job, model)
@@ -78,8 +81,14 @@ def work(job: Job) -> None:
         comm.synchronize()  # whoever joins the shards, perhaps on another machine, finds them all
 
 
-def train(job: Job, model: nn.Module) -> None:
-    """Train ``model`` as the configuration says, from where its checkpoints left off if asked."""
+def train(job: Job, model: nn.Module, *, begin: Callable[[], None] = lambda: None) -> None:
+    """Train ``model`` as the configuration says, from where its checkpoints left off if asked.
+
+    Args:
+        job: what to do.
+        model: with its initial values; changed in place.
+        begin: called when the weights are loaded, before the first file of the run is written.
+    """
     cfg = job.cfg
     if comm.is_main_process():
         for warning in config_warnings(cfg, lambda iteration: learning_rate(cfg, iteration)):
@@ -98,10 +107,25 @@ def train(job: Job, model: nn.Module) -> None:
     )
     trainer.register_hooks(_hooks(job, model, optimizer, scheduler, checkpointer))
     batches.start = _load_weights(job, checkpointer)
+    begin()
     if comm.is_main_process():
         trainer.register_hooks([_writer(job, batches.start)])
     seed_process(cfg.SEED, batches.start)
     trainer.train(batches.start, cfg.SOLVER.MAX_ITER)
+
+
+def _begin(job: Job, forget_earlier_log: Callable[[], None]) -> None:
+    """Begin the run in its folder: nothing is left that could refuse it."""
+    if comm.is_main_process():
+        if job.overwrite:
+            begun = {log_name(rank) for rank in range(comm.get_world_size())}
+            remove_run(job.output_dir, keep=begun)
+        (job.output_dir / "config.yaml").write_text(job.config_yaml, "utf-8")
+        (job.output_dir / "environment.txt").write_text(job.environment, "utf-8")
+        statistics = CategoryStatistics.from_dict(job.metadata["statistics"])
+        write_statistics(statistics, job.output_dir)
+    if job.overwrite:
+        forget_earlier_log()
 
 
 def write_detections(job: Job, model: nn.Module) -> None:

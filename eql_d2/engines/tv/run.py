@@ -14,7 +14,7 @@ import torch
 from fvcore.common.config import CfgNode
 from torch.utils import deterministic
 
-from eql_d2.categories import CategoryStatistics
+from eql_d2.categories import CategoryStatistics, write_statistics
 from eql_d2.checkpoint import (
     LAST_CHECKPOINT,
     checkpoint_metadata,
@@ -182,6 +182,7 @@ def _train(
     if options.overwrite:
         remove_run(output_dir)
     (output_dir / "config.yaml").write_text(cfg.dump(), "utf-8")
+    write_statistics(experiment.statistics, output_dir)
     metadata = checkpoint_metadata(cfg.dump(), experiment.statistics, "torchvision")
     max_iter = settings.solver.max_iter
 

@@ -1,6 +1,7 @@
 """What is prepared before processes start."""
 
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 import torch
@@ -20,7 +21,9 @@ pytestmark = pytest.mark.detectron2
 
 def test_models_read_the_prepared_counts_and_users_keep_their_own_words(make_job, tmp_path):
     job = make_job()
-    assert job.cfg.MODEL.EQL.STATISTICS == str(tmp_path / "out" / "category_statistics.json")
+    prepared = Path(job.cfg.MODEL.EQL.STATISTICS)
+    assert prepared == job.test.parent / "category_statistics.json", "beside the packed data"
+    assert not (tmp_path / "out").exists(), "nothing is written before the run may use its folder"
     assert len(statistics_from_config(job.cfg)) == 6
     saved = config_from_text(job.config_yaml, "saved", get_cfg())
     assert saved.MODEL.EQL.STATISTICS == "train"

@@ -175,7 +175,7 @@ def test_a_machine_waits_for_the_detections_of_the_others(make_job):
     job = make_job(training=False, world_size=2)
     url = plan(num_gpus=2).url
     folder = job.output_dir / "inference"
-    folder.mkdir()
+    folder.mkdir(parents=True)
     record = {"image_id": 1, "category_id": 1, "score": 0.5, "bbox": [0, 0, 1, 1]}
     for rank in range(2):
         shard_path(folder, rank, 2).write_text(json.dumps([{**record, "stale": True}]))

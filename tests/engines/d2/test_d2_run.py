@@ -235,6 +235,12 @@ def test_weights_that_cannot_be_downloaded(options, tmp_path, monkeypatch):
     assert asked == ["detectron2://R-50.pkl"]
 
 
+@pytest.mark.parametrize("address", ["foo://bar.pkl", "foo://bar.pth", "file:///no/such.pth"])
+def test_addresses_of_no_known_kind_are_named(options, tmp_path, address):
+    with pytest.raises(ConfigError, match=rf"MODEL.WEIGHTS {address} cannot be fetched"):
+        run(options(tmp_path, "MODEL.WEIGHTS", address))
+
+
 # Every sum that a process makes must be over the same things, whoever makes it: all anchors and
 # all proposals count, each image has as many, and none is drawn at random or flipped.
 WITHOUT_CHANCE = (

@@ -1,6 +1,7 @@
 """A folder belongs to one run: a new one neither overwrites it nor is taken for it."""
 
 import json
+import math
 import multiprocessing
 import os
 import shutil
@@ -127,6 +128,21 @@ def test_nothing_is_removed_before_everything_is_checked(options, used, tiny_con
         with pytest.raises(error):
             run(options(used, *overrides, overwrite=True))
         assert state(used) == before, overrides
+    weights = torch.load(used / "model_final.pth", weights_only=True)
+    nothing = {f"other.{name}": value for name, value in weights["model"].items()}
+    torch.save({"model": nothing}, tmp_path / "nothing.pth")
+    bias = "roi_heads.box_predictor.cls_score.bias"
+    nan = {**weights["model"], bias: torch.full_like(weights["model"][bias], math.nan)}
+    torch.save({"model": nan}, tmp_path / "nan.pth")
+    del before["log.txt"]  # to which processes append why they ended
+    own = f"{used / 'model_final.pth'}?matching_heuristics=True"
+    for path in (tmp_path / "nothing.pth", tmp_path / "nan.pth", own):
+        with pytest.raises(UserError):
+            run(options(used, *SHORT, "MODEL.WEIGHTS", path, overwrite=True))
+        after = state(used)
+        del after["log.txt"]
+        assert after == before, path
+    before = state(used)
     for flag in ("resume", "eval_only"):
         with pytest.raises(ConfigError, match="--overwrite removes the run"):
             run(options(used, overwrite=True, **{flag: True}))
@@ -236,8 +252,7 @@ def test_of_several_machines_the_first_one_locks_and_removes(options, used, monk
     metrics = run(options(used, overwrite=True, **machines))
     ((machine, locked, files),) = seen
     assert (machine, locked, bool(metrics)) == (rank, rank == 0, rank == 0)
-    left = WRITTEN_BY_EVERY_RUN | {"environment.txt"} if rank == 0 else set(before)
-    assert set(files) == left
+    assert files == before, "the processes remove the run, when their weights are loaded"
 
 
 def test_under_torchrun_the_first_process_locks_and_removes(options, used, holder, monkeypatch):
@@ -265,3 +280,17 @@ def test_under_torchrun_the_first_process_locks_and_removes(options, used, holde
     assert "bbox/AP" in join_and_run(overwrite=True)
     assert iterations(used) == [0, 1]
     assert "model_0000003.pth" not in state(used)
+
+
+def test_an_evaluation_leaves_the_files_of_a_run_of_other_weights(options, used, tmp_path):
+    other = tmp_path / "other.pth"
+    shutil.copy(used / "model_final.pth", other)
+    before = state(used)
+    with pytest.raises(ConfigError, match=r"--eval-only: OUTPUT_DIR .*holds a run .*another"):
+        run(options(used, "MODEL.WEIGHTS", other, eval_only=True))
+    assert state(used) == before
+    for weights in ((), ("MODEL.WEIGHTS", used / "model_0000001.pth"), ("MODEL.WEIGHTS", used)):
+        run(options(used, "SOLVER.BASE_LR", 0.5, *weights, eval_only=True))
+        assert state(used)["config.yaml"] == before["config.yaml"], "that of the training"
+    run(options(tmp_path / "elsewhere", "MODEL.WEIGHTS", other, eval_only=True))
+    assert (tmp_path / "elsewhere" / "metrics.json").is_file()
