@@ -499,7 +499,7 @@ def _module_versions(versions: Any, source: str | Path) -> dict[str, dict[str, i
 
 
 def _buffer(name: str, value: Any, parameter: Tensor) -> Tensor | None:
-    """Return a copy of a parameter's momentum: torch would go on with the file's own memory."""
+    """Return a copy of a parameter's momentum: torch would use the file's own memory."""
     if name != "momentum_buffer":
         raise ValueError(f"{name!r:.80} is no buffer of SGD")
     if value is None:

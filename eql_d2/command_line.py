@@ -1,8 +1,8 @@
 """What the tools share: Detectron2's training command line, and exit codes.
 
 Exit codes of every tool: 0 done; 2 the user's input or command is wrong (a message, no
-traceback), or a disk is full; 1 a fault of ours (the traceback is the report); 130 interrupted; 141
-nobody reads the output any more.
+traceback), or a disk is full; 1 an internal error (the traceback is the report); 130 interrupted;
+141 nobody reads the output any more.
 """
 
 from __future__ import annotations
@@ -88,8 +88,8 @@ def run_tool(main: Callable[[], int | None]) -> None:
         if error.errno not in DISK_ERRORS | PATH_ERRORS:
             raise
         _leave_standard_output()
-        mend = "make room" if error.errno in DISK_ERRORS else "mend its permissions"
-        message = f"error: {error}; {mend}, or choose another place"
+        fix = "make room" if error.errno in DISK_ERRORS else "fix its permissions"
+        message = f"error: {error}; {fix}, or choose another place"
         print(terminal_text(message, keep_lines=True), file=sys.stderr)
         sys.exit(2)
 

@@ -1,4 +1,4 @@
-"""Exceptions for what a user can get wrong; everything else is a fault of ours.
+"""Exceptions for what a user can get wrong; everything else is an internal error.
 
 The tools turn a :class:`UserError` into its message and exit code 2, without a traceback.
 """
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 
 class UserError(ValueError):
-    """The user's input is wrong. The message says what was expected, what came, and the mend."""
+    """The user's input is wrong. The message says what was expected, what came, and the fix."""
 
 
 def message_of(error: UserError) -> str:

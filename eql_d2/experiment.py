@@ -20,6 +20,7 @@ from eql_d2.categories import (
     CategoryStatistics,
     Grouping,
     read_statistics,
+    table_names,
     write_statistics,
 )
 from eql_d2.checkpoint import (
@@ -45,8 +46,6 @@ from eql_d2.evaluation import evaluate
 from eql_d2.losses import ClassificationLoss, build_loss
 
 logger = logging.getLogger("eql_d2")
-
-TABLES = ("lvis_v0.5", "lvis_v1")
 
 
 @dataclass(frozen=True)
@@ -421,10 +420,10 @@ def _statistics(cfg: CfgNode, train: DetectionData | None) -> CategoryStatistics
         if train is None:
             raise ConfigError(
                 "MODEL.EQL.STATISTICS is train but DATA.TRAIN_JSON names no file; set one of them "
-                f"({', '.join(TABLES)} or the path of an annotation file for the former)"
+                f"({', '.join(table_names())} or the path of an annotation file for the former)"
             )
         return train.statistics
-    if source in TABLES:
+    if source in table_names():
         return CategoryStatistics.from_table(source)
     return read_statistics(_below_datasets(source))
 

@@ -5,9 +5,7 @@ Source: equalization loss, Tan et al., CVPR 2020 (arXiv 2003.05176), section 3, 
 
 from __future__ import annotations
 
-import json
 import math
-import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -30,7 +28,7 @@ from eql_d2.categories.grouping import (
 from eql_d2.categories.table import format_table
 from eql_d2.categories.tail import lambda_at_most, rounded_up
 from eql_d2.errors import ConfigError, DataError
-from eql_d2.files import STATISTICS_FILE
+from eql_d2.files import STATISTICS_FILE, write_json
 
 _COLUMNS = ("id", "name", "frequency", "image_count", "instance_count")
 
@@ -314,13 +312,11 @@ def read_statistics(source: str | Path) -> CategoryStatistics:
 
 
 def write_statistics(statistics: CategoryStatistics, directory: str | Path) -> Path:
-    """Write ``directory/category_statistics.json`` and return its path.
+    """Write ``directory/category_statistics.json``, whole or not at all, and return its path.
 
-    Each machine of a run writes the same file, perhaps at the same time, into a folder they share.
+    Raises:
+        UserError: it cannot be written.
     """
     path = Path(directory) / STATISTICS_FILE
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(f".{uuid.uuid4().hex}.tmp")
-    temporary.write_text(json.dumps(statistics.to_dict(), indent=1), "utf-8")
-    temporary.replace(path)
+    write_json(path, statistics.to_dict())
     return path

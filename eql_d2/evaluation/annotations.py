@@ -211,8 +211,8 @@ def _read_categories(categories: list[Any], subject: str, need_groups: bool) -> 
     if bad and not need_groups:
         return _Categories(category_ids, names, None)
     problems = Problems(subject, "categories", len(categories), DataError)
-    mend = "mend it, or give the groups (--groups-from TRAINING_JSON)"
-    problems.add(f"'frequency' is not r, c or f; {mend}", bad, lambda i: ordered[i])
+    hint = "fix it, or give the groups (--groups-from TRAINING_JSON)"
+    problems.add(f"'frequency' is not r, c or f; {hint}", bad, lambda i: ordered[i])
     problems.raise_if_any()
     groups = tuple(str(frequency) for frequency in frequencies)
     return _Categories(category_ids, names, groups)

@@ -126,7 +126,7 @@ class Checkpointer(DetectionCheckpointer):
         )
         if engine != "detectron2":
             raise UserError(
-                f"{self._source}: these weights were trained by the {engine} engine; go on with "
+                f"{self._source}: these weights were trained by the {engine} engine; use "
                 f"that engine (--engine {engine}), or give weights of Detectron2"
             )
         count = len(checkpoint["model"])

@@ -181,10 +181,10 @@ def load_initial_weights(model: nn.Module, settings: Settings) -> None:
 
 
 def check_resnet_input(settings: Settings) -> None:
-    """Refuse to feed torchvision's ResNet what it was not trained on; it would train worse, mutely.
+    """Refuse to feed torchvision's ResNet what it was not trained on: silently, it trains worse.
 
     Raises:
-        ConfigError: with the overrides that mend it.
+        ConfigError: with the overrides that fix it.
     """
     given = settings.input
     close = max(abs(a - b) for a, b in zip(given.pixel_std, RGB_STD, strict=True)) < STD_TOLERANCE
