@@ -138,7 +138,8 @@ def checkpoint_categories(path: Path) -> dict[int, str] | None:
     Raises:
         UserError: the file cannot be read.
     """
-    if path.suffix in (".pkl", ".pyth") or METADATA_KEY not in load_checkpoint(path):
+    zoo = path.suffix in (".pkl", ".pyth")  # not read to find that out: it can take 15 seconds
+    if zoo or METADATA_KEY not in load_checkpoint(path):
         return None
     return _categories(stored_statistics(read_checkpoint_metadata(path), path))
 

@@ -12,6 +12,8 @@ from typing import Any
 from eql_d2.checkpoint import stored_number
 from eql_d2.engines.d2.compat import hooks
 
+CHECKPOINT = "the last checkpoint of OUTPUT_DIR"  # what messages call the file that is resumed
+
 
 class LRScheduler(hooks.LRScheduler):
     """Detectron2's hook, of whose state only the iteration is loaded.
@@ -33,6 +35,4 @@ class LRScheduler(hooks.LRScheduler):
         Raises:
             UserError: there is none.
         """
-        self.scheduler.last_epoch = stored_number(
-            state_dict, "last_epoch", "the last checkpoint of OUTPUT_DIR"
-        )
+        self.scheduler.last_epoch = stored_number(state_dict, "last_epoch", CHECKPOINT)

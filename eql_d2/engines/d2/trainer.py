@@ -16,11 +16,11 @@ from torch.optim import Optimizer
 from eql_d2.checkpoint import load_optimizer, stored_number
 from eql_d2.engines.d2.compat import TrainerBase, comm
 from eql_d2.engines.d2.parallel import Guarded
+from eql_d2.engines.d2.resuming import CHECKPOINT
 from eql_d2.errors import UserError
 from eql_d2.finite import gradient_problem, gradients_of, largest_norm
 
 Batch = list[dict[str, Any]]
-CHECKPOINT = "the last checkpoint of OUTPUT_DIR"
 
 
 class TrainingDivergedError(UserError):

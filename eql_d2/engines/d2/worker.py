@@ -81,7 +81,7 @@ def work(job: Job) -> None:
         comm.synchronize()  # whoever joins the shards, perhaps on another machine, finds them all
 
 
-def train(job: Job, model: nn.Module, *, begin: Callable[[], None] = lambda: None) -> None:
+def train(job: Job, model: nn.Module, *, begin: Callable[[], None]) -> None:
     """Train ``model`` as the configuration says, from where its checkpoints left off if asked.
 
     Args:

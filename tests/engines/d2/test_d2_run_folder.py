@@ -294,3 +294,18 @@ def test_an_evaluation_leaves_the_files_of_a_run_of_other_weights(options, used,
         assert state(used)["config.yaml"] == before["config.yaml"], "that of the training"
     run(options(tmp_path / "elsewhere", "MODEL.WEIGHTS", other, eval_only=True))
     assert (tmp_path / "elsewhere" / "metrics.json").is_file()
+
+
+def test_overwrite_by_two_processes_keeps_their_own_logs_alone(options, used):
+    old = "[2026-01-01 00:00:00,000 eql_d2] the old run\n"
+    for rank in (1, 2):
+        (used / f"log.txt.rank{rank}").write_text(old)
+    overrides = (*SHORT, "MODEL.DEVICE", "cpu", "SOLVER.IMS_PER_BATCH", 2)
+    run(options(used, *overrides, num_gpus=2, overwrite=True))
+    assert iterations(used) == [0, 1]
+    assert not (used / "log.txt.rank2").exists()
+    for name in ("log.txt", "log.txt.rank1"):
+        log = (used / name).read_text()
+        assert "Loading from" in log or "iter" in log, name
+        assert "the old run" not in log
+        assert "iter: 3" not in log
